@@ -1,0 +1,1 @@
+"""Cloud bridge and offline buffer nodes."""

@@ -1,0 +1,25 @@
+"""Errors that a person can act on. Each message is one clear line: what, where, the value, what is allowed."""
+
+
+class RvmError(Exception):
+    """Base of all errors that this project raises on purpose."""
+
+
+class SettingsError(RvmError):
+    """A parameter, a configuration file or the environment holds a value that is not allowed."""
+
+
+class DeviceError(RvmError):
+    """A camera, GPIO chip or other device is missing, lost or answers nonsense."""
+
+
+class ModelError(RvmError):
+    """A neural network cannot be loaded, or is not the one that was promised."""
+
+
+class StorageError(RvmError):
+    """The disk is full, or a database file cannot be used."""
+
+
+class ServerError(RvmError):
+    """The server was not reached, refused, or gave an answer that is not of the contract."""

@@ -1,0 +1,118 @@
+"""The graph as `config/graph.yaml` describes it: nodes, order, what depends on what, restart policy."""
+
+from __future__ import annotations
+
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from myrvm_core import paths
+from myrvm_core.backoff import Backoff
+from myrvm_core.errors import SettingsError
+from myrvm_core.settings import validate
+
+
+class RestartPolicy(BaseModel):
+    """At most `limit` restarts within `window_s` seconds, each after a wait of full jitter."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    limit: int = Field(default=5, ge=0, le=1000)
+    window_s: float = Field(default=60.0, gt=0.0, le=86_400.0)
+    backoff_s: tuple[float, float] = (0.2, 5.0)
+
+    @property
+    def backoff(self) -> Backoff:
+        """The waits between restarts."""
+        return Backoff(*self.backoff_s)
+
+
+class NodeDescription(BaseModel):
+    """One node: where its program is and what it stands on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    package: str
+    executable: str
+    start_after: tuple[str, ...] = ()
+    restart_with: tuple[str, ...] = ()
+    essential: bool = True
+    reason: str = ""
+    restart: RestartPolicy = RestartPolicy()
+
+
+class Graph(BaseModel):
+    """All nodes, in the order of the file, and the manager."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    nodes: tuple[NodeDescription, ...]
+    manager: NodeDescription
+
+    def node(self, name: str) -> NodeDescription:
+        """The node called `name`; KeyError if there is none."""
+        return {node.name: node for node in self.nodes}[name]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all managed nodes, in the order of the file."""
+        return tuple(node.name for node in self.nodes)
+
+    def layers(self) -> list[list[str]]:
+        """Bring-up order: the nodes of a layer may start together once all layers before it are active."""
+        sorter = TopologicalSorter({node.name: node.start_after for node in self.nodes})
+        sorter.prepare()
+        layers: list[list[str]] = []
+        while sorter.is_active():
+            ready = sorted(sorter.get_ready(), key=self.names.index)
+            layers.append(ready)
+            sorter.done(*ready)
+        return layers
+
+    def restarted_with(self, name: str) -> list[str]:
+        """Nodes to activate again after `name` was restarted, in bring-up order, those that follow from others too."""
+        affected: set[str] = {name}
+        order = [node for layer in self.layers() for node in layer]
+        for other in order:
+            if affected.intersection(self.node(other).restart_with):
+                affected.add(other)
+        return [other for other in order if other in affected and other != name]
+
+
+def load(file: Path | None = None) -> Graph:
+    """Read `config/graph.yaml`, or `file`.
+
+    Raises:
+        SettingsError: the file is not there, not YAML, or describes no graph that can be started.
+    """
+    file = file or paths.home() / "config" / "graph.yaml"
+    try:
+        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(raw, dict) or not isinstance(raw.get("nodes"), dict) or not isinstance(raw.get("manager"), dict):
+        raise SettingsError(f"{file} must be a mapping with 'nodes' and 'manager'")
+    return parse(raw, str(file))
+
+
+def parse(raw: dict[str, Any], where: str) -> Graph:
+    """Build a graph from the parsed file; errors as in `load`."""
+    defaults = raw.get("defaults") or {}
+    nodes: list[NodeDescription] = []
+    for name, body in raw["nodes"].items():
+        nodes.append(validate(NodeDescription, {**defaults, **(body or {}), "name": name}, f"{where}: {name}"))
+    manager = validate(NodeDescription, {"name": "lifecycle_manager", **raw["manager"]}, f"{where}: manager")
+    graph = Graph(nodes=tuple(nodes), manager=manager)
+    for node in graph.nodes:
+        for other in (*node.start_after, *node.restart_with):
+            if other not in graph.names:
+                raise SettingsError(f"{where}: {node.name} names {other!r}; allowed: {', '.join(graph.names)}")
+    try:
+        graph.layers()
+    except CycleError as error:
+        raise SettingsError(f"{where}: start_after goes round in a circle: {' -> '.join(error.args[1])}") from error
+    return graph

@@ -1,0 +1,86 @@
+"""Domain types of recognition. Numbers equal the constants of `myrvm_interfaces/msg/Verdict`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+
+class Outcome(IntEnum):
+    """Accepted or not."""
+
+    ACCEPTED = 1
+    REJECTED = 2
+
+
+class Reason(IntEnum):
+    """Why an item is refused; NONE when it is accepted."""
+
+    NONE = 0
+    NOTHING_SEEN = 1
+    MULTIPLE_ITEMS = 2
+    NOT_EMPTY = 3
+    REFUSED_MATERIAL = 4
+    NOT_A_BOTTLE = 5
+    NOT_SURE = 6
+    PICTURE_DARK = 7
+    PICTURE_OVEREXPOSED = 8
+    PICTURE_BLURRED = 9
+    NO_PICTURE = 10
+    ENGINE_FAILED = 11
+
+
+@dataclass(frozen=True)
+class Box:
+    """An upright box, px, origin at the upper left corner."""
+
+    x_min: float
+    y_min: float
+    x_max: float
+    y_max: float
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One object in one frame; `score` is 0 .. 1."""
+
+    class_name: str
+    class_id: int
+    score: float
+    box: Box
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Which network decided; `sha256` of its file as 64 hexadecimal digits."""
+
+    name: str = ""
+    version: str = ""
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class StageTimes:
+    """Durations in s, summed over the frames that voted."""
+
+    wait_s: float = 0.0
+    preprocess_s: float = 0.0
+    inference_s: float = 0.0
+    postprocess_s: float = 0.0
+    total_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer to "is this item accepted?"; `frame_stamps_ns` are capture times in ROS time, oldest first."""
+
+    outcome: Outcome
+    reason: Reason
+    class_name: str = ""
+    score: float = 0.0
+    box: Box = Box(0.0, 0.0, 0.0, 0.0)
+    votes_for: int = 0
+    votes_total: int = 0
+    frame_stamps_ns: tuple[int, ...] = ()
+    model: ModelInfo = field(default_factory=ModelInfo)
+    times: StageTimes = field(default_factory=StageTimes)

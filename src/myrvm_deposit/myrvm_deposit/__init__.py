@@ -1,0 +1,1 @@
+"""The coordinator: runs one deposit from inserted item to credited account."""

@@ -1,0 +1,1 @@
+"""Camera, sensor and actuator nodes and their drivers."""

@@ -1,0 +1,131 @@
+"""What a driver is: three small interfaces, and the one place where a driver is found by its name.
+
+A driver is a class that another package may bring: it registers itself under an entry-point group below, in its
+`setup.cfg`, and a parameter of the node names it. `device` says where the hardware is, in the driver's own words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+import numpy as np
+from myrvm_core.errors import SettingsError
+from numpy.typing import NDArray
+
+CAMERA_DRIVERS = "myrvm.camera_drivers"
+SENSOR_DRIVERS = "myrvm.sensor_drivers"
+GATE_DRIVERS = "myrvm.gate_drivers"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture: `image` is height x width x 3, uint8, BGR; `stamp_ns` is the capture time, ns since the epoch."""
+
+    image: NDArray[np.uint8]
+    stamp_ns: int
+
+
+class CameraDriver(Protocol):
+    """One camera. Used by one thread, the capture thread."""
+
+    def open(self) -> None:
+        """Open the device. Raises DeviceError."""
+
+    def read(self) -> Frame:
+        """Wait for the next picture, at most a second. Raises DeviceError when none comes or the device is gone."""
+        ...
+
+    def close(self) -> None:
+        """Release the device; harmless when it is not open."""
+
+
+class Role(IntEnum):
+    """What a sensor watches. Numbers equal the constants of `myrvm_interfaces/msg/SensorReading`."""
+
+    ENTRY = 1
+    DROP = 2
+    DOOR = 3
+    BIN_FULL = 4
+    WEIGHT = 5
+    HAND = 6
+    EMERGENCY = 7
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A digital sensor changed to `active` at `stamp_ns`, ns since the epoch."""
+
+    role: Role
+    active: bool
+    stamp_ns: int
+
+
+class SensorDriver(Protocol):
+    """All sensors of the cabinet. Opened and closed by the node, read by one thread."""
+
+    def open(self) -> None:
+        """Claim the inputs. Raises DeviceError."""
+
+    def levels(self) -> dict[Role, bool]:
+        """The present level of each digital sensor. Raises DeviceError."""
+        ...
+
+    def read_edges(self, timeout_s: float) -> list[Edge]:
+        """Wait for edges, at most `timeout_s`; empty when there were none. Raises DeviceError."""
+        ...
+
+    def measure(self) -> dict[Role, float]:
+        """The present value of each analogue sensor, SI units. Raises DeviceError."""
+        ...
+
+    def close(self) -> None:
+        """Release the inputs; harmless when not open."""
+
+
+class Direction(IntEnum):
+    """What the gate's motor does."""
+
+    OFF = 0
+    TO_BIN = 1
+    TO_CUSTOMER = 2
+
+
+class EndSwitch(IntEnum):
+    """Where the gate is, as its end switches tell. Numbers equal `GateState.POSITION_*`; BETWEEN means none is closed."""
+
+    CLOSED = 1
+    BIN = 2
+    CUSTOMER = 3
+    BETWEEN = 4
+
+
+class GateDriver(Protocol):
+    """The gate's motor and end switches. `drive(OFF)` may be called from any thread."""
+
+    def open(self) -> None:
+        """Claim the outputs with the motor off. Raises DeviceError."""
+
+    def drive(self, direction: Direction) -> None:
+        """Switch the motor. Raises DeviceError."""
+
+    def position(self) -> EndSwitch:
+        """Read the end switches. Raises DeviceError."""
+        ...
+
+    def close(self) -> None:
+        """Motor off, release the outputs; harmless when not open."""
+
+
+def find_driver(group: str, name: str) -> Any:
+    """The driver class registered as `name` in `group`.
+
+    Raises:
+        SettingsError: there is none; says which there are.
+    """
+    known = {entry.name: entry for entry in entry_points(group=group)}
+    if name not in known:
+        raise SettingsError(f"driver = {name!r} is not installed in {group}; allowed: {', '.join(sorted(known))}")
+    return known[name].load()

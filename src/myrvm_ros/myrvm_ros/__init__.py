@@ -1,0 +1,1 @@
+"""What every node shares: the managed lifecycle node, QoS profiles, stamps."""

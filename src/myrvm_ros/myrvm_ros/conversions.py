@@ -1,0 +1,85 @@
+"""Between messages and domain types: the one module that knows both."""
+
+from __future__ import annotations
+
+from myrvm_interfaces import msg
+
+from myrvm_core import verdict as domain
+from myrvm_ros.stamps import to_message, to_ns
+
+
+def box_to_message(box: domain.Box) -> msg.BoundingBox:
+    """A box, px."""
+    return msg.BoundingBox(x_min=box.x_min, y_min=box.y_min, x_max=box.x_max, y_max=box.y_max)
+
+
+def box_from_message(message: msg.BoundingBox) -> domain.Box:
+    """A box, px."""
+    return domain.Box(message.x_min, message.y_min, message.x_max, message.y_max)
+
+
+def detection_to_message(detection: domain.Detection) -> msg.Detection:
+    """One object in one frame."""
+    return msg.Detection(
+        class_name=detection.class_name,
+        class_id=detection.class_id,
+        score=detection.score,
+        box=box_to_message(detection.box),
+    )
+
+
+def detection_from_message(message: msg.Detection) -> domain.Detection:
+    """One object in one frame."""
+    return domain.Detection(message.class_name, message.class_id, message.score, box_from_message(message.box))
+
+
+def model_to_message(model: domain.ModelInfo) -> msg.ModelInfo:
+    """Which network decided."""
+    return msg.ModelInfo(name=model.name, version=model.version, sha256=model.sha256)
+
+
+def model_from_message(message: msg.ModelInfo) -> domain.ModelInfo:
+    """Which network decided."""
+    return domain.ModelInfo(message.name, message.version, message.sha256)
+
+
+def verdict_to_message(verdict: domain.Verdict) -> msg.Verdict:
+    """A verdict with all that it rests on."""
+    times = verdict.times
+    return msg.Verdict(
+        outcome=int(verdict.outcome),
+        reason=int(verdict.reason),
+        class_name=verdict.class_name,
+        score=verdict.score,
+        box=box_to_message(verdict.box),
+        votes_for=verdict.votes_for,
+        votes_total=verdict.votes_total,
+        frame_stamps=[to_message(stamp) for stamp in verdict.frame_stamps_ns],
+        model=model_to_message(verdict.model),
+        times=msg.StageTimes(
+            wait_s=times.wait_s,
+            preprocess_s=times.preprocess_s,
+            inference_s=times.inference_s,
+            postprocess_s=times.postprocess_s,
+            total_s=times.total_s,
+        ),
+    )
+
+
+def verdict_from_message(message: msg.Verdict) -> domain.Verdict:
+    """A verdict with all that it rests on. Raises ValueError for a number that is no constant of the message."""
+    times = message.times
+    return domain.Verdict(
+        outcome=domain.Outcome(message.outcome),
+        reason=domain.Reason(message.reason),
+        class_name=message.class_name,
+        score=message.score,
+        box=box_from_message(message.box),
+        votes_for=message.votes_for,
+        votes_total=message.votes_total,
+        frame_stamps_ns=tuple(to_ns(stamp) for stamp in message.frame_stamps),
+        model=model_from_message(message.model),
+        times=domain.StageTimes(
+            times.wait_s, times.preprocess_s, times.inference_s, times.postprocess_s, times.total_s
+        ),
+    )

@@ -1,0 +1,298 @@
+"""The lifecycle node that every node here is: settings in, resources released in reverse order, a heartbeat out.
+
+A node overrides `configure` (build) and `activate` (start). Whatever these create through the helpers below, or hand
+to `on_release`, is destroyed by the mirror transition in reverse order, also when they fail half way. Slow work goes
+to `run_in_worker`, calls to other nodes through `call`: no callback blocks, so one thread serves each node.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, TypeVar
+
+import rclpy
+from diagnostic_msgs.msg import KeyValue
+from lifecycle_msgs.msg import State
+from myrvm_core.environment import environment
+from myrvm_core.errors import RvmError
+from myrvm_core.settings import Settings
+from myrvm_interfaces.msg import NodeHealth
+from rclpy.client import Client
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile
+from rclpy.task import Future
+
+from myrvm_core import log, paths
+from myrvm_ros import qos
+from myrvm_ros.parameters import Parameters
+
+HEARTBEAT_TOPIC = "system/node_health"
+HEARTBEAT_PERIOD_S = 1.0
+RCLError: type[Exception] = rclpy_implementation.RCLError
+
+S = TypeVar("S", bound=Settings)
+
+
+@dataclass(frozen=True)
+class Health:
+    """How a node feels: a level of `NodeHealth`, one line for a person, its own figures (unit in the name)."""
+
+    level: int = NodeHealth.OK
+    message: str = "ok"
+    values: dict[str, float | int | str] = field(default_factory=dict)
+
+
+class ManagedNode(LifecycleNode, Generic[S]):
+    """Base class of all nodes."""
+
+    settings_type: ClassVar[type[Settings]]
+    settings: S
+
+    def __init__(self, name: str, **options: Any) -> None:
+        super().__init__(name, **options)
+        self.environment = environment()
+        self.log = log.configure(name, paths.data() / "logs", self.environment.get("LOG_LEVEL") or "INFO")
+        self._settings_parameters = Parameters(self, self.settings_type, self.environment)
+        self._configured = ExitStack()
+        self._active = ExitStack()
+        self._phase = self._configured
+        self._failure = ""
+        self._answer_impossible_transitions()
+        self._started_at = self.get_clock().now().to_msg()
+        self._heartbeat = self.create_publisher(NodeHealth, HEARTBEAT_TOPIC, qos.HEARTBEAT)
+        self.create_timer(HEARTBEAT_PERIOD_S, self._beat)
+
+    # What a node overrides
+
+    def configure(self) -> None:
+        """Build what the node needs from `self.settings`. Raise an `RvmError` to refuse."""
+
+    def activate(self) -> None:
+        """Start. Publishers made in `configure` already send. Raise an `RvmError` to refuse."""
+
+    def health(self) -> Health:
+        """The node's own state for its heartbeat; called once a second while the node is configured."""
+        return Health()
+
+    # What a node uses; everything made here is destroyed by the mirror transition
+
+    def on_release(self, release: Callable[..., object], *arguments: Any) -> None:
+        """Call `release(*arguments)` in the mirror of the present transition."""
+        self._phase.callback(release, *arguments)
+
+    def publisher(self, message_type: Any, topic: str, profile: QoSProfile) -> Publisher:
+        """A publisher that sends only while the node is active."""
+        publisher = self.create_lifecycle_publisher(message_type, topic, profile)
+        self.on_release(self.destroy_lifecycle_publisher, publisher)
+        return publisher
+
+    def subscription(self, message_type: Any, topic: str, callback: Callable[[Any], Any], profile: QoSProfile) -> None:
+        """Call `callback` with each message."""
+        self.on_release(self.destroy_subscription, self.create_subscription(message_type, topic, callback, profile))
+
+    def service(self, service_type: Any, name: str, callback: Callable[[Any, Any], Any]) -> None:
+        """Serve requests; `callback(request, response)` may be `async def` and await `run_in_worker`."""
+        self.on_release(self.destroy_service, self.create_service(service_type, name, callback))
+
+    def client(self, service_type: Any, name: str) -> Client:
+        """A client for `call`."""
+        client = self.create_client(service_type, name)
+        self.on_release(self.destroy_client, client)
+        return client
+
+    def timer(self, period_s: float, callback: Callable[[], None]) -> None:
+        """Call `callback` each `period_s` seconds."""
+        self.on_release(self.destroy_timer, self.create_timer(period_s, callback))
+
+    def after(self, delay_s: float, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` once, `delay_s` seconds from now (monotonic). Returns what cancels it."""
+        timer = self.create_timer(max(delay_s, 1e-3), lambda: (cancel(), callback()))
+
+        def cancel() -> None:
+            self.destroy_timer(timer)
+
+        self.on_release(cancel)
+        return cancel
+
+    def call(self, client: Client, request: Any, timeout_s: float, done: Callable[[Any | None], None]) -> None:
+        """Call a service; `done` gets the response, or None where there was none within `timeout_s` seconds."""
+        future = client.call_async(request)
+
+        def expire() -> None:
+            if not future.done():
+                client.remove_pending_request(future)
+                future.cancel()
+                done(None)
+
+        cancel = self.after(timeout_s, expire)
+
+        def answered(answer: Future) -> None:
+            if not answer.cancelled():
+                cancel()
+                done(answer.result())
+
+        future.add_done_callback(answered)
+
+    def run_in_worker(self, function: Callable[..., Any], *arguments: Any) -> Future:
+        """Run `function` on the node's worker thread. Await the future in an `async def` service callback."""
+        future = Future(executor=self.executor)
+        worker_future = self._worker.submit(function, *arguments)
+
+        def finished(_: Any) -> None:
+            # The executor's thread completes the future: its callbacks touch ROS entities.
+            self.call_soon(lambda: self._complete(future, worker_future))
+
+        worker_future.add_done_callback(finished)
+        return future
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Run `callback` on the executor's thread; safe to call from any thread."""
+        if self.executor is not None:
+            self.executor.create_task(callback)
+
+    @staticmethod
+    def _complete(future: Future, worker_future: Any) -> None:
+        error = worker_future.exception()
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(worker_future.result())
+
+    def now_ns(self) -> int:
+        """ROS time in nanoseconds."""
+        return self.get_clock().now().nanoseconds
+
+    @property
+    def state_id(self) -> int:
+        """`lifecycle_msgs/State` id."""
+        return self._state_machine.current_state[0]
+
+    # Lifecycle
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        def build() -> None:
+            self.settings = self._settings_parameters.read()  # pyright: ignore[reportAttributeAccessIssue]
+            self._worker = ThreadPoolExecutor(1, thread_name_prefix=self.get_name())
+            self.on_release(self._worker.shutdown)
+            self.configure()
+
+        return self._attempt("configure", self._configured, build)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        super().on_activate(state)
+        result = self._attempt("activate", self._active, self.activate)
+        if result != TransitionCallbackReturn.SUCCESS:
+            super().on_deactivate(state)
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        result = self._release("deactivate", self._active)
+        super().on_deactivate(state)
+        return result
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._release("cleanup", self._configured)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.release()
+        return TransitionCallbackReturn.SUCCESS
+
+    def release(self) -> None:
+        """Release everything, whatever the state."""
+        self._release("deactivate", self._active)
+        self._release("cleanup", self._configured)
+
+    def _answer_impossible_transitions(self) -> None:
+        # rclpy raises through the executor when a stranger asks for a transition that the state does not have.
+        service = self._service_change_state
+        change_state = service.callback
+
+        def guarded(request: Any, response: Any) -> Any:
+            try:
+                return change_state(request, response)
+            except RCLError as error:
+                self.log.warning("transition impossible", transition=request.transition.id, error=str(error))
+                response.success = False
+                return response
+
+        service.callback = guarded
+
+    def _attempt(self, transition: str, phase: ExitStack, build: Callable[[], None]) -> TransitionCallbackReturn:
+        self._phase = phase
+        try:
+            build()
+        except RvmError as error:
+            self._failure = str(error)
+            self.log.error("transition refused", transition=transition, error=str(error))
+            self._release(transition, phase)
+            return TransitionCallbackReturn.FAILURE
+        except Exception as error:  # a defect of ours: say all that is known, stay alive, hold nothing
+            self._failure = f"{type(error).__name__}: {error}"
+            self.log.exception("transition failed", transition=transition)
+            self._release(transition, phase)
+            return TransitionCallbackReturn.ERROR
+        self._failure = ""
+        # What is made between transitions (a timer, a call) belongs to the activity.
+        self._phase = self._active
+        self.log.info("transition done", transition=transition)
+        return TransitionCallbackReturn.SUCCESS
+
+    def _release(self, transition: str, phase: ExitStack) -> TransitionCallbackReturn:
+        try:
+            phase.close()
+        except Exception:  # ExitStack has called every release before it raises
+            self.log.exception("release failed", transition=transition)
+            return TransitionCallbackReturn.ERROR
+        return TransitionCallbackReturn.SUCCESS
+
+    def _beat(self) -> None:
+        state = self.state_id
+        configured = state in (State.PRIMARY_STATE_INACTIVE, State.PRIMARY_STATE_ACTIVE)
+        if configured:
+            health = self.health()
+        elif self._failure:
+            health = Health(NodeHealth.ERROR, self._failure)
+        else:
+            health = Health(message="not configured")
+        message = NodeHealth(
+            node=self.get_name(),
+            pid=os.getpid(),
+            started_at=self._started_at,
+            lifecycle_state=state,
+            level=health.level,
+            message=health.message,
+            values=[KeyValue(key=name, value=str(value)) for name, value in health.values.items()],
+        )
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._heartbeat.publish(message)
+
+
+def run(node_type: Callable[[], ManagedNode[Any]]) -> None:
+    """The `main()` of a node: spin until it is shut down or the process is told to stop, then release everything."""
+    rclpy.init()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    executor = SingleThreadedExecutor()
+    node = node_type()
+    executor.add_node(node)
+    try:
+        while node.state_id != State.PRIMARY_STATE_FINALIZED:
+            executor.spin_once()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.release()
+        executor.shutdown(timeout_sec=1.0)
+        node.destroy_node()
+        rclpy.try_shutdown()

@@ -1,0 +1,86 @@
+"""ROS parameters from a settings class: declared with range and sentence, read back as the frozen settings.
+
+A bad value from `rvm.yaml` or the environment does not kill the node while it is being built: the default is declared
+in its place, and `read` (called in `configure`) refuses with the name, the value and what is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from myrvm_core.errors import SettingsError
+from myrvm_core.settings import Settings, bounds, describe_allowed, extra, validate
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.node import Node
+
+SettingsType = TypeVar("SettingsType", bound=Settings)
+LARGEST = 2**53  # the largest whole number that a double carries exactly; stands for "no bound"
+
+
+class Parameters:
+    """The parameters of one node, declared from one settings class."""
+
+    def __init__(self, node: Node, settings_type: type[SettingsType], environment: Mapping[str, str]) -> None:
+        self._node = node
+        self._type: type[Settings] = settings_type
+        self._refused: dict[str, str] = {}
+        self._declared: dict[str, Any] = {}
+        # rclpy offers no public way to see an override before declaring; the name is the same in Humble and Jazzy.
+        overrides = node._parameter_overrides  # pyright: ignore[reportPrivateUsage]
+        default = settings_type()
+        for name, field in settings_type.model_fields.items():
+            value = getattr(default, name)
+            variable = extra(field, "env")
+            given: Any = overrides[name].value if name in overrides else None
+            source = f"{node.get_name()}.{name}"
+            if variable and environment.get(variable, "") != "":
+                given, source = environment[variable], variable
+            if given is not None:
+                value = self._checked(name, given, source, fallback=value)
+            node.declare_parameter(name, value, _descriptor(field), ignore_override=True)
+            self._declared[name] = value
+
+    def _checked(self, name: str, given: Any, source: str, fallback: Any) -> Any:
+        annotation = self._type.model_fields[name].annotation
+        if isinstance(given, str) and getattr(annotation, "__origin__", None) in (list, tuple):
+            given = [part.strip() for part in given.split(",")]
+        try:
+            return getattr(validate(self._type, {name: given}, self._node.get_name()), name)
+        except SettingsError as error:
+            self._refused[name] = f"{error} [from {source}]"
+            return fallback
+
+    def read(self) -> Settings:
+        """The settings as they stand now.
+
+        Raises:
+            SettingsError: a value is not allowed.
+        """
+        values = {name: self._node.get_parameter(name).value for name in self._type.model_fields}
+        still_refused = [line for name, line in self._refused.items() if values[name] == self._declared[name]]
+        if still_refused:
+            raise SettingsError("; ".join(still_refused))
+        return validate(self._type, values, self._node.get_name())
+
+
+def _descriptor(field: Any) -> ParameterDescriptor:
+    low, high, _ = bounds(field)
+    descriptor = ParameterDescriptor(
+        description=field.description or "", additional_constraints=describe_allowed(field)
+    )
+    if low is None and high is None:
+        return descriptor
+    if field.annotation is int:
+        descriptor.integer_range = [
+            IntegerRange(
+                from_value=int(-LARGEST if low is None else low), to_value=int(LARGEST if high is None else high)
+            )
+        ]
+    elif field.annotation is float:
+        descriptor.floating_point_range = [
+            FloatingPointRange(
+                from_value=float(-LARGEST if low is None else low), to_value=float(LARGEST if high is None else high)
+            )
+        ]
+    return descriptor

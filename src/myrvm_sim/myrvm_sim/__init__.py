@@ -1,0 +1,1 @@
+"""Every stand-in, and nothing else: simulated cabinet, reference MyRVM-Server."""

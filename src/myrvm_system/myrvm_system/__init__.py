@@ -1,0 +1,1 @@
+"""Lifecycle manager, health monitor, bring-up and the rvm command."""

@@ -1,0 +1,1 @@
+"""Detector node and inference engines."""

@@ -1,0 +1,20 @@
+"""Fixtures for all tests: a ROS domain of the test's own, also when two clones are tested at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from myrvm_core.domain_id import claim_domain
+
+
+@pytest.fixture
+def ros_domain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A free ROS domain, and data and environment files in the test's own folder."""
+    with claim_domain() as domain:
+        monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
+        monkeypatch.setenv("MYRVM_DATA", str(tmp_path / "var"))
+        monkeypatch.setenv("MYRVM_ENV_FILE", os.devnull)
+        yield domain
