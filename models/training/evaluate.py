@@ -22,9 +22,7 @@ ACCEPTED_FROM = 0.7
 VERDICTS = ("accepted", "unsure", "refused", "several", "nothing")
 
 
-def box_figures(
-    model: YOLO, pictures: Path, index: list[dict[str, Any]], size_px: int
-) -> dict[str, dict[str, float]]:
+def box_figures(model: YOLO, pictures: Path, index: list[dict[str, Any]], size_px: int) -> dict[str, dict[str, float]]:
     """Precision, recall and mean average precision of each class, by ultralytics' own validator."""
     numbers = {name: number for number, name in model.names.items()}
     with tempfile.TemporaryDirectory() as name:
@@ -43,9 +41,7 @@ def box_figures(
             ]
             (labels / f"{source.stem}.txt").write_text("".join(rows))
         data = Path(name, "data.yaml")
-        data.write_text(
-            yaml.safe_dump({"train": str(images), "val": str(images), "names": dict(model.names)})
-        )
+        data.write_text(yaml.safe_dump({"train": str(images), "val": str(images), "names": dict(model.names)}))
         result = model.val(
             data=str(data),
             imgsz=size_px,
@@ -59,14 +55,10 @@ def box_figures(
     box = result.box
     columns = ("precision", "recall", "map50", "map50_95")
     figures = {
-        model.names[number]: dict(
-            zip(columns, (round(float(v), 3) for v in box.class_result(row)), strict=True)
-        )
+        model.names[number]: dict(zip(columns, (round(float(v), 3) for v in box.class_result(row)), strict=True))
         for row, number in enumerate(box.ap_class_index)
     }
-    return figures | {
-        "all": dict(zip(columns, (round(float(v), 3) for v in box.mean_results()), strict=True))
-    }
+    return figures | {"all": dict(zip(columns, (round(float(v), 3) for v in box.mean_results()), strict=True))}
 
 
 def verdict(classes: list[str], scores: list[float]) -> str:
@@ -141,9 +133,7 @@ def print_tables(figures: dict[str, Any]) -> None:
 
 def main() -> None:
     """Evaluate, print, write JSON where asked."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help=".onnx or .pt")
     parser.add_argument("--pictures", type=Path, required=True, help="folder with pictures and index.json")
     parser.add_argument("--size-px", type=int, default=320)

@@ -25,9 +25,7 @@ ORIGIN = (
 
 def main() -> None:
     """Write the model and its entry, in place of one of the same name; the model becomes the default."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--name", default="rvm-n-320")
     parser.add_argument("--version", required=True)

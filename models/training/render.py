@@ -19,7 +19,9 @@ from mathutils import Matrix
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import items
+import materials
 import shapes
+from designs import HELD_OUT, TRAINING, Designs
 
 CLASSES = ("mineral", "not_empty", "soda", "milk", "yogurt", "dishwasher", "non_mineral")
 KINDS = (*items.MAKERS, "two", "nothing")
@@ -42,14 +44,12 @@ def build_chamber(rng: np.random.Generator, scene: bpy.types.Scene) -> None:
     """Belt, walls, two LED strips and the camera above, a little different in every picture."""
     chamber = items.Item("chamber", None)
     floor = shapes.Mesh(
-        np.array(
-            [(sx * BELT_M[0] / 2, sy * BELT_M[1] / 2, 0.0) for sx, sy in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
-        ),
+        np.array([(sx * BELT_M[0] / 2, sy * BELT_M[1] / 2, 0.0) for sx, sy in ((-1, -1), (1, -1), (1, 1), (-1, 1))]),
         [(0, 1, 2, 3)],
         np.array([(0, 0), (1, 0), (1, 1), (0, 1)], dtype=float),
     )
-    chamber.add(floor, items.picture(shapes.belt(rng), rng.uniform(0.35, 0.8)))
-    wall = items.plastic(tuple(rng.uniform(0.2, 0.65) * rng.uniform(0.93, 1.0, 3)), rng.uniform(0.3, 0.7))
+    chamber.add(floor, materials.picture(shapes.belt(rng), rng.uniform(0.35, 0.8)))
+    wall = materials.plastic(tuple(rng.uniform(0.2, 0.65) * rng.uniform(0.93, 1.0, 3)), rng.uniform(0.3, 0.7))
     for axis, sign in ((0, -1), (0, 1), (1, -1), (1, 1)):
         panel = shapes.box((0.01, *((BELT_M[1 - axis] + 0.05, 0.4))))
         panel.vertices[:, 0] += BELT_M[axis] / 2
@@ -77,7 +77,7 @@ def build_chamber(rng: np.random.Generator, scene: bpy.types.Scene) -> None:
     scene.camera = camera
 
 
-def put_items(rng: np.random.Generator, kind: str, designs: items.Designs) -> list[items.Item]:
+def put_items(rng: np.random.Generator, kind: str, designs: Designs) -> list[items.Item]:
     """The items of one picture, laid in the chamber."""
     if kind == "nothing":
         return []
@@ -96,9 +96,7 @@ def put_items(rng: np.random.Generator, kind: str, designs: items.Designs) -> li
             item.place(rng.normal(0.0, 0.02), side * rng.uniform(0.055, 0.07), yaw)
         return pair
     item = items.MAKERS[kind](rng, designs)
-    item.place(
-        rng.normal(0.0, 0.015), rng.normal(0.0, 0.025), rng.choice([0.0, np.pi]) + rng.normal(0.0, 0.2)
-    )
+    item.place(rng.normal(0.0, 0.015), rng.normal(0.0, 0.025), rng.choice([0.0, np.pi]) + rng.normal(0.0, 0.2))
     return [item]
 
 
@@ -149,7 +147,7 @@ def render(stem: Path, kind: str, seed: int, args: argparse.Namespace) -> list[B
     scene.view_settings.view_transform = "Standard"
     scene.view_settings.exposure = rng.uniform(-0.3, 0.8)
     build_chamber(rng, scene)
-    contents = put_items(rng, kind, items.HELD_OUT if args.designs == "held_out" else items.TRAINING)
+    contents = put_items(rng, kind, HELD_OUT if args.designs == "held_out" else TRAINING)
     bpy.context.view_layer.update()
     path = stem.with_suffix(".png")
     scene.render.image_settings.file_format, scene.render.filepath = "PNG", str(path)
@@ -181,15 +179,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="render.py", description="Render pictures of items in the chamber, with boxes."
     )
-    parser.add_argument(
-        "--out", type=Path, required=True, help="folder for images/ and labels/ (or flat, see --index)"
-    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for images/ and labels/ (or flat, see --index)")
     parser.add_argument("--count", type=kind_count, action="append", required=True, metavar="KIND=NUMBER")
     parser.add_argument("--seed", type=int, default=0, help="number of the first picture of each kind")
     parser.add_argument("--designs", choices=("training", "held_out"), default="training")
-    parser.add_argument(
-        "--index", action="store_true", help="write flat pictures and an index.json instead of labels"
-    )
+    parser.add_argument("--index", action="store_true", help="write flat pictures and an index.json instead of labels")
     parser.add_argument("--width-px", type=int, default=320, help="width; the height is three quarters of it")
     parser.add_argument("--samples", type=int, default=10, help="Cycles samples a pixel")
     parser.add_argument("--quality", type=int, default=92, help="JPEG quality, 1 to 100")

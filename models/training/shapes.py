@@ -108,9 +108,7 @@ def box(size_m: tuple[float, float, float], ridge: float = 1.0) -> Mesh:
     x = np.array([0.0, 0.76, 0.96, 1.0]) * length
     narrow = np.array([1.0, 1.0, ridge, ridge])
     corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)]) * 0.5
-    vertices = np.array(
-        [(p, c[0] * width, c[1] * height * n) for p, n in zip(x, narrow, strict=True) for c in corners]
-    )
+    vertices = np.array([(p, c[0] * width, c[1] * height * n) for p, n in zip(x, narrow, strict=True) for c in corners])
     faces: list[tuple[int, ...]] = [
         (r * 5 + s, r * 5 + s + 1, r * 5 + s + 6, r * 5 + s + 5) for r in range(3) for s in range(4)
     ]
@@ -131,15 +129,11 @@ def printed(rng: np.random.Generator, colours: list[tuple[float, float, float]])
     image = np.where((v < edge)[..., None], ground, second)
     for k in range(2):
         centre_u, centre_v = (rng.uniform(0.1, 0.4) + 0.5 * k, rng.uniform(0.3, 0.7))
-        inside = ((u - centre_u) / rng.uniform(0.08, 0.17)) ** 2 + (
-            (v - centre_v) / rng.uniform(0.15, 0.35)
-        ) ** 2 < 1
+        inside = ((u - centre_u) / rng.uniform(0.08, 0.17)) ** 2 + ((v - centre_v) / rng.uniform(0.15, 0.35)) ** 2 < 1
         image = np.where(inside[..., None], third, image)
         row, column = int(height * centre_v), int(width * centre_u)
         for letter in range(column - 12, column + 12, 4):
-            image[row - 5 : row + 5, letter : letter + rng.integers(2, 4)] = (
-                ground if rng.random() < 0.8 else second
-            )
+            image[row - 5 : row + 5, letter : letter + rng.integers(2, 4)] = ground if rng.random() < 0.8 else second
     for row in range(8, 56, 5):
         image[row : row + 2, 72 : 72 + rng.integers(6, 16)] = third
     bars = rng.random(16) < 0.5

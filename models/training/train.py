@@ -39,9 +39,7 @@ def photo_lists(photos: Path, out: Path) -> Path:
             continue
         number = CLASSES.index(PHOTO_CLASSES.get(source.stem, "non_mineral"))
         rows = (photos / "labels" / f"{source.stem}.txt").read_text().splitlines()
-        (labels / f"{source.stem}.txt").write_text(
-            "".join(f"{number} {row.split(' ', 1)[1]}\n" for row in rows)
-        )
+        (labels / f"{source.stem}.txt").write_text("".join(f"{number} {row.split(' ', 1)[1]}\n" for row in rows))
         shutil.copyfile(source, images / source.name)
     return images
 
@@ -60,14 +58,10 @@ def coco_start(weights: Path, out: Path) -> Path:
 
 def finished(checkpoint: Path) -> bool:
     """Whether the stage that wrote this checkpoint ran to its end (ultralytics then strips the epoch)."""
-    return (
-        checkpoint.exists() and torch.load(checkpoint, map_location="cpu", weights_only=False)["epoch"] == -1
-    )
+    return checkpoint.exists() and torch.load(checkpoint, map_location="cpu", weights_only=False)["epoch"] == -1
 
 
-def train_stage(
-    start: Path, data: Path, folder: Path, size_px: int, epochs: int, freeze: int, seed: int
-) -> Path:
+def train_stage(start: Path, data: Path, folder: Path, size_px: int, epochs: int, freeze: int, seed: int) -> Path:
     """One stage at one image size; returns its best checkpoint."""
     last, best = folder / "weights" / "last.pt", folder / "weights" / "best.pt"
     if finished(last):
@@ -105,30 +99,18 @@ def stage(text: str) -> tuple[int, int, int]:
     """`SIZE:EPOCHS:FROZEN` of the command line."""
     parts = text.split(":")
     if len(parts) != 3 or not all(part.isdigit() for part in parts) or int(parts[0]) % 32:
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: want SIZE:EPOCHS:FROZEN, SIZE in px and a multiple of 32"
-        )
+        raise argparse.ArgumentTypeError(f"{text!r}: want SIZE:EPOCHS:FROZEN, SIZE in px and a multiple of 32")
     return int(parts[0]), int(parts[1]), int(parts[2])
 
 
 def main() -> None:
     """Prepare the lists of pictures, then run the stages one after the other."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--data", type=Path, required=True, help="folder with train/ and val/ as render.py writes them"
-    )
-    parser.add_argument(
-        "--weights", type=Path, required=True, help="COCO tensors (safetensors) or a .pt to go on from"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with train/ and val/ as render.py writes them")
+    parser.add_argument("--weights", type=Path, required=True, help="COCO tensors (safetensors) or a .pt to go on from")
     parser.add_argument("--out", type=Path, required=True, help="folder of this run")
-    parser.add_argument(
-        "--photos", type=Path, help="folder of photographs with boxes, as in ../shared/data/photos"
-    )
-    parser.add_argument(
-        "--stage", type=stage, action="append", metavar="SIZE:EPOCHS:FROZEN", help="may be repeated"
-    )
+    parser.add_argument("--photos", type=Path, help="folder of photographs with boxes, as in ../shared/data/photos")
+    parser.add_argument("--stage", type=stage, action="append", metavar="SIZE:EPOCHS:FROZEN", help="may be repeated")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     out = args.out.resolve()
