@@ -23,3 +23,7 @@ class StorageError(RvmError):
 
 class ServerError(RvmError):
     """The server was not reached, refused, or gave an answer that is not of the contract."""
+
+
+class ImageError(RvmError):
+    """A picture contradicts itself, or its encoding is not handled."""
