@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+from myrvm_core.deposit_record import DepositRecord, Session, SessionKind, Stage, TelemetryRecord
 from myrvm_interfaces import msg
 
 from myrvm_core import verdict as domain
@@ -83,3 +86,57 @@ def verdict_from_message(message: msg.Verdict) -> domain.Verdict:
             times.wait_s, times.preprocess_s, times.inference_s, times.postprocess_s, times.total_s
         ),
     )
+
+
+def session_to_message(session: Session) -> msg.Session:
+    """One visit of one customer."""
+    return msg.Session(
+        kind=int(session.kind),
+        session_id=session.session_id,
+        account_id=session.account_id,
+        started_at=to_message(session.started_at_ns),
+    )
+
+
+def session_from_message(message: msg.Session) -> Session:
+    """One visit of one customer. Raises ValueError for a kind that is no constant of the message."""
+    return Session(SessionKind(message.kind), message.session_id, message.account_id, to_ns(message.started_at))
+
+
+def record_to_message(record: DepositRecord) -> msg.DepositRecord:
+    """One accepted item; a weight that was not taken is NaN in the message."""
+    return msg.DepositRecord(
+        deposit_id=record.deposit_id,
+        session=session_to_message(record.session),
+        class_name=record.class_name,
+        score=record.score,
+        points=record.points,
+        weight_kg=math.nan if record.weight_kg is None else record.weight_kg,
+        accepted_at=to_message(record.accepted_at_ns),
+        model=model_to_message(record.model),
+        stage=int(record.stage),
+        shown=record.shown,
+        attempts=min(record.attempts, 65_535),
+    )
+
+
+def record_from_message(message: msg.DepositRecord) -> DepositRecord:
+    """One accepted item. Raises ValueError for a stage or kind that is no constant of the message."""
+    return DepositRecord(
+        deposit_id=message.deposit_id,
+        session=session_from_message(message.session),
+        class_name=message.class_name,
+        score=message.score,
+        points=message.points,
+        weight_kg=None if math.isnan(message.weight_kg) else message.weight_kg,
+        accepted_at_ns=to_ns(message.accepted_at),
+        model=model_from_message(message.model),
+        stage=Stage(message.stage),
+        shown=message.shown,
+        attempts=message.attempts,
+    )
+
+
+def telemetry_from_message(message: msg.TelemetryRecord) -> TelemetryRecord:
+    """One measurement."""
+    return TelemetryRecord(to_ns(message.stamp), message.source, message.name, message.value)
