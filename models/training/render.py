@@ -117,14 +117,18 @@ def box_of(item: items.Item, scene: bpy.types.Scene) -> Box | None:
     return box if min(box.x_max - box.x_min, box.y_max - box.y_min) >= MIN_BOX_PX else None
 
 
-def add_noise(path: Path, rng: np.random.Generator, quality: int) -> None:
-    """Give the picture the noise of a small sensor, and save it as a JPEG in its place."""
+def develop(path: Path, rng: np.random.Generator, quality: int, soft: bool) -> None:
+    """Turn a render into a small camera's picture: sensor noise, if `soft` its smoothing over 3 x 3 px, JPEG."""
     image = bpy.data.images.load(str(path))
     pixels = np.empty(len(image.pixels), dtype=np.float32)
     image.pixels.foreach_get(pixels)
     grid = pixels.reshape(image.size[1], image.size[0], 4)
     grid[..., :3] += rng.normal(0.0, rng.uniform(0.002, 0.01), grid.shape[:2])[..., None]
     grid[..., :3] += rng.normal(0.0, 0.004, (*grid.shape[:2], 3))
+    if soft:
+        wide = np.pad(grid, ((1, 1), (0, 0), (0, 0)), "edge")
+        wide = np.pad((wide[:-2] + 2.0 * wide[1:-1] + wide[2:]) / 4.0, ((0, 0), (1, 1), (0, 0)), "edge")
+        grid[:] = (wide[:, :-2] + 2.0 * wide[:, 1:-1] + wide[:, 2:]) / 4.0
     image.pixels.foreach_set(np.clip(grid, 0.0, 1.0).ravel())
     image.file_format, image.filepath_raw = "JPEG", str(path.with_suffix(".jpg"))
     image.save(quality=quality)
@@ -152,7 +156,7 @@ def render(stem: Path, kind: str, seed: int, args: argparse.Namespace) -> list[B
     path = stem.with_suffix(".png")
     scene.render.image_settings.file_format, scene.render.filepath = "PNG", str(path)
     bpy.ops.render.render(write_still=True)
-    add_noise(path, rng, args.quality)
+    develop(path, rng, args.quality, args.soft)
     return [box for item in contents if (box := box_of(item, scene)) is not None]
 
 
@@ -187,6 +191,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--width-px", type=int, default=320, help="width; the height is three quarters of it")
     parser.add_argument("--samples", type=int, default=10, help="Cycles samples a pixel")
     parser.add_argument("--quality", type=int, default=92, help="JPEG quality, 1 to 100")
+    parser.add_argument("--soft", action="store_true", help="smooth over 3 x 3 px, as a camera does")
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args(argv)
 
