@@ -59,6 +59,8 @@ def validate(model: type[Model], values: Mapping[str, Any], where: str) -> Model
     """Build `model` from `values`.
 
     Args:
+        model: the class to build.
+        values: by field name.
         where: prefix of the names in the message, such as a node's name or a file.
 
     Raises:

@@ -28,6 +28,10 @@ class Reason(IntEnum):
     PICTURE_BLURRED = 9
     NO_PICTURE = 10
     ENGINE_FAILED = 11
+    NO_SESSION = 12
+    CANNOT_RECORD = 13
+    TAKEN_OUT = 14
+    GATE_FAILED = 15
 
 
 @dataclass(frozen=True)

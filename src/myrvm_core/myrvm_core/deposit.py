@@ -1,0 +1,630 @@
+"""The deposit state machine: what the machine does with one item, without any I/O.
+
+Events go in with the time, effects come out; the node carries the effects out and reports back with events. All
+transitions stand in `TRANSITIONS`, from which the picture in `docs/architecture.md` is drawn. The order that keeps the
+promise: an accepted item is on disk before the gate moves, its end is on disk before the customer is told.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from typing import TypeAlias
+
+from myrvm_core.deposit_record import DepositRecord, Session, SessionKind, Stage
+from myrvm_core.verdict import Outcome, Reason, Verdict
+
+COMPLETIONS = 3  # transitions without an event that may follow one event
+
+
+class State(IntEnum):
+    """Numbers equal the constants of `myrvm_interfaces/msg/DepositState`."""
+
+    IDLE = 1
+    SESSION = 2
+    ITEM_DETECTED = 3
+    CLASSIFYING = 4
+    RECORDING = 5
+    ACCEPTING = 6
+    SETTLING = 7
+    RETURNING = 8
+    CLEARING = 9
+    SHOWING = 10
+    OUT_OF_ORDER = 11
+    RECOVERING = 12
+
+
+class Ending(IntEnum):
+    """What the customer is told. Numbers equal the constants of `myrvm_interfaces/msg/DepositResult`."""
+
+    ACCEPTED = 1
+    RETURNED = 2
+    UNRESOLVED = 3
+
+
+class GateVerb(IntEnum):
+    """Numbers equal the constants of `myrvm_interfaces/srv/CommandGate`."""
+
+    ACCEPT = 1
+    RETURN = 2
+
+
+ENDING_OF_STAGE = {Stage.TAKEN: Ending.ACCEPTED, Stage.RETURNED: Ending.RETURNED, Stage.UNRESOLVED: Ending.UNRESOLVED}
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long each state may last, in s."""
+
+    settle_s: float = 0.15  # an item comes to rest before it is looked at
+    classify_s: float = 8.0
+    record_s: float = 8.0
+    gate_s: float = 8.0
+    drop_s: float = 1.5  # end of the gate's movement to the drop sensor
+    rewrite_s: float = 2.0  # write the end of a deposit again when the disk does not answer
+    clear_s: float = 10.0  # the customer takes the item out
+    show_s: float = 2.5
+    session_s: float = 60.0
+    recover_s: float = 2.0  # sensors tell what they saw while the node was away
+
+
+# Events
+
+
+@dataclass(frozen=True)
+class SessionStarted:
+    """A customer is known, or donates."""
+
+    session: Session
+
+
+@dataclass(frozen=True)
+class SessionEnded:
+    """The customer is finished."""
+
+
+@dataclass(frozen=True)
+class ItemEntered:
+    """The entry sensor saw something at `at_ns`; `deposit_id` is the id that a deposit of it will have."""
+
+    at_ns: int
+    deposit_id: str
+
+
+@dataclass(frozen=True)
+class ItemLeft:
+    """The chamber is empty again."""
+
+
+@dataclass(frozen=True)
+class ItemDropped:
+    """The drop sensor saw something fall into the bin at `at_ns`."""
+
+    at_ns: int
+
+
+@dataclass(frozen=True)
+class VerdictGiven:
+    """The detector has decided."""
+
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The record is on disk."""
+
+
+@dataclass(frozen=True)
+class StoreRefused:
+    """The record is not on disk, and will not be."""
+
+
+@dataclass(frozen=True)
+class GateFinished:
+    """The gate's command has ended, well or not, or was refused."""
+
+    done: bool
+
+
+@dataclass(frozen=True)
+class Updated:
+    """The end of the deposit is on disk, or (`accepted` false) the buffer contradicts it."""
+
+    accepted: bool = True
+
+
+@dataclass(frozen=True)
+class MachineDown:
+    """Something without which no item can be taken is missing."""
+
+
+@dataclass(frozen=True)
+class MachineUp:
+    """The machine can take items."""
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What a crash left behind is resolved; `present` is a recorded item that is still in the chamber."""
+
+    session: Session | None = None
+    items: int = 0
+    points: int = 0
+    present: DepositRecord | None = None
+
+
+@dataclass(frozen=True)
+class TimedOut:
+    """The state has lasted as long as it may."""
+
+
+Event: TypeAlias = (
+    SessionStarted
+    | SessionEnded
+    | ItemEntered
+    | ItemLeft
+    | ItemDropped
+    | VerdictGiven
+    | Stored
+    | StoreRefused
+    | GateFinished
+    | Updated
+    | MachineDown
+    | MachineUp
+    | Recovered
+    | TimedOut
+)
+
+# Effects
+
+
+@dataclass(frozen=True)
+class Classify:
+    """Ask for a verdict on the item that arrived at `item_arrived_at_ns`."""
+
+    item_arrived_at_ns: int
+
+
+@dataclass(frozen=True)
+class Store:
+    """Write the record to disk."""
+
+    record: DepositRecord
+
+
+@dataclass(frozen=True)
+class MoveGate:
+    """Command the gate."""
+
+    verb: GateVerb
+
+
+@dataclass(frozen=True)
+class Update:
+    """Write the end of a deposit to disk; with `shown`, that the customer was told."""
+
+    deposit_id: str
+    stage: Stage
+    shown: bool = False
+
+
+@dataclass(frozen=True)
+class Show:
+    """Tell the customer."""
+
+    deposit_id: str
+    session: Session
+    ending: Ending
+    verdict: Verdict
+    points: int
+    duration_s: float
+
+
+Effect: TypeAlias = Classify | Store | MoveGate | Update | Show
+
+
+@dataclass
+class Deposit:
+    """The item in hand."""
+
+    deposit_id: str
+    session: Session
+    entered_at_ns: int
+    begun_s: float
+    verdict: Verdict = field(default_factory=lambda: Verdict(Outcome.REJECTED, Reason.NOTHING_SEEN))
+    recorded: bool = False  # may be on disk: its end has to be written
+    stage: Stage | None = None
+    returns: int = 0
+
+
+class DepositMachine:
+    """The state of one machine. `handle` is the only way in; `deadline_s` says when `TimedOut` is due."""
+
+    def __init__(self, timing: Timing, points_per_item: int, donations: bool, return_tries: int = 3) -> None:
+        self.timing = timing
+        self.points_per_item = points_per_item
+        self.donations = donations
+        self.return_tries = return_tries
+        self.state = State.RECOVERING
+        self.session: Session | None = None
+        self.session_items = 0
+        self.session_points = 0
+        self.current: Deposit | None = None
+        self.present: ItemEntered | None = None
+        self.gate_busy = False
+        self.down = False
+        self.ending_session = False
+        self.now_ns = 0
+        self.now_s = 0.0
+        self.deadline_s = math.inf
+
+    def handle(self, event: Event, now_s: float, now_ns: int) -> list[Effect]:
+        """Take one event.
+
+        Args:
+            event: what happened.
+            now_s: monotonic time.
+            now_ns: ROS time.
+
+        Returns:
+            What to do, in this order. An event that means nothing in the present state changes nothing.
+        """
+        self.now_s, self.now_ns = now_s, now_ns
+        if isinstance(event, TimedOut) and now_s < self.deadline_s:
+            return []
+        self._track(event)
+        effects: list[Effect] = []
+        for step in (event, *[None] * COMPLETIONS):
+            transition = self._find(step)
+            if transition is not None:
+                effects += transition.action(self, step) if transition.action else []
+                self.state = transition.target
+                self.deadline_s = now_s + self._allowed_s(transition)
+        return effects
+
+    def _find(self, event: Event | None) -> Transition | None:
+        kind = None if event is None else type(event)
+        for transition in TRANSITIONS:
+            fits = self.state in transition.sources and transition.event is kind
+            if fits and (transition.guard is None or transition.guard(self, event)):
+                return transition
+        return None
+
+    def _track(self, event: Event) -> None:
+        if isinstance(event, ItemEntered):
+            self.present = event
+        elif isinstance(event, ItemLeft):
+            self.present = None
+        elif isinstance(event, GateFinished):
+            self.gate_busy = False
+        elif isinstance(event, TimedOut) and self.state in (State.ACCEPTING, State.RETURNING):
+            self.gate_busy = False  # the gate has not reported in time: it is not waited for
+        elif isinstance(event, MachineDown):
+            self.down = True
+        elif isinstance(event, MachineUp):
+            self.down = False
+        elif isinstance(event, SessionEnded) and self.state not in (
+            State.SESSION,
+            State.SHOWING,
+            State.OUT_OF_ORDER,
+        ):
+            self.ending_session = self.session is not None
+
+    def _allowed_s(self, transition: Transition) -> float:
+        if transition.allowed is not None:
+            return float(getattr(self.timing, transition.allowed))
+        name = TIME_OUTS[transition.target]
+        return math.inf if name is None else float(getattr(self.timing, name))
+
+    # Actions
+
+    def _item(self) -> Deposit:
+        if self.current is None:
+            raise AssertionError(f"no item in state {self.state.name}: the transition table is wrong")
+        return self.current
+
+    def _move_gate(self, verb: GateVerb) -> list[Effect]:
+        self.gate_busy = True
+        return [MoveGate(verb)]
+
+    def _show(self, ending: Ending) -> list[Effect]:
+        item = self._item()
+        points = self.points_per_item if ending is Ending.ACCEPTED else 0
+        if (
+            ending is Ending.ACCEPTED
+            and self.session is not None
+            and item.session.session_id == self.session.session_id
+        ):
+            self.session_items += 1
+            self.session_points += points
+        self.current = None
+        show = Show(item.deposit_id, item.session, ending, item.verdict, points, self.now_s - item.begun_s)
+        return [show, Update(item.deposit_id, item.stage, shown=True)] if item.recorded and item.stage else [show]
+
+    def open_session(self, event: Event | None) -> list[Effect]:
+        """Begin a visit."""
+        if isinstance(event, SessionStarted):
+            self.session, self.session_items, self.session_points = event.session, 0, 0
+            self.ending_session = False
+        return []
+
+    def close_session(self, _event: Event | None) -> list[Effect]:
+        """End a visit."""
+        self.session, self.session_items, self.session_points = None, 0, 0
+        self.ending_session = False
+        return []
+
+    def restore(self, event: Event | None) -> list[Effect]:
+        """Go on where a crash has interrupted."""
+        if not isinstance(event, Recovered):
+            return []
+        self.session, self.session_items, self.session_points = event.session, event.items, event.points
+        if event.present is None:
+            return []
+        record = event.present
+        verdict = Verdict(Outcome.ACCEPTED, Reason.NONE, record.class_name, record.score, model=record.model)
+        self.current = Deposit(
+            record.deposit_id, record.session, record.accepted_at_ns, self.now_s, verdict, recorded=True
+        )
+        return self.give_back(None)
+
+    def begin(self, _event: Event | None) -> list[Effect]:
+        """Take the item in the chamber in hand, in the session that is open now."""
+        if self.present is None:
+            raise AssertionError("begin without an item: the transition table is wrong")
+        session = self.session or Session(
+            SessionKind.DONATION, f"donation-{self.present.deposit_id}", "", self.present.at_ns
+        )
+        self.current = Deposit(self.present.deposit_id, session, self.present.at_ns, self.now_s)
+        return []
+
+    def refuse_without_session(self, event: Event | None) -> list[Effect]:
+        """Give an item back that came without a session."""
+        self.begin(event)
+        return self._refuse(Verdict(Outcome.REJECTED, Reason.NO_SESSION))
+
+    def classify(self, _event: Event | None) -> list[Effect]:
+        """Ask for a verdict."""
+        return [Classify(self._item().entered_at_ns)]
+
+    def _refuse(self, verdict: Verdict) -> list[Effect]:
+        self._item().verdict = verdict
+        item = self.current
+        effects = self._show(Ending.RETURNED) + self._move_gate(GateVerb.RETURN)
+        self.current = item  # still in the chamber
+        return effects
+
+    def refuse(self, event: Event | None) -> list[Effect]:
+        """Tell why not, and give the item back."""
+        verdict = event.verdict if isinstance(event, VerdictGiven) else Verdict(Outcome.REJECTED, Reason.ENGINE_FAILED)
+        return self._refuse(verdict)
+
+    def note_taken_out(self, _event: Event | None) -> list[Effect]:
+        """The customer took the item out before the machine had decided."""
+        self._item().verdict = Verdict(Outcome.REJECTED, Reason.TAKEN_OUT)
+        return self._show(Ending.RETURNED)
+
+    def store(self, event: Event | None) -> list[Effect]:
+        """Make the accepted item durable before the gate moves."""
+        item = self._item()
+        if isinstance(event, VerdictGiven):
+            item.verdict = event.verdict
+        item.recorded = True
+        verdict = item.verdict
+        return [
+            Store(
+                DepositRecord(
+                    deposit_id=item.deposit_id,
+                    session=item.session,
+                    class_name=verdict.class_name,
+                    score=verdict.score,
+                    points=self.points_per_item,
+                    accepted_at_ns=self.now_ns,
+                    model=verdict.model,
+                )
+            )
+        ]
+
+    def refuse_unrecorded(self, _event: Event | None) -> list[Effect]:
+        """Give an item back that the disk did not take."""
+        self._item().recorded = False
+        return self._refuse(replace(self._item().verdict, outcome=Outcome.REJECTED, reason=Reason.CANNOT_RECORD))
+
+    def take(self, _event: Event | None) -> list[Effect]:
+        """Move the item into the bin."""
+        return self._move_gate(GateVerb.ACCEPT)
+
+    def give_back(self, _event: Event | None) -> list[Effect]:
+        """Move the item back to the customer."""
+        self._item().returns += 1
+        return self._move_gate(GateVerb.RETURN)
+
+    def settle(self, stage: Stage) -> list[Effect]:
+        """Write the end of the deposit."""
+        item = self._item()
+        item.stage = stage
+        if stage is Stage.RETURNED:
+            item.verdict = replace(item.verdict, outcome=Outcome.REJECTED, reason=Reason.GATE_FAILED)
+        return [Update(item.deposit_id, stage)]
+
+    def rewrite(self, _event: Event | None) -> list[Effect]:
+        """Write the end of the deposit again: no answer came."""
+        item = self._item()
+        return [Update(item.deposit_id, item.stage or Stage.UNRESOLVED)]
+
+    def tell(self, event: Event | None) -> list[Effect]:
+        """Tell the customer how it ended."""
+        item = self._item()
+        if isinstance(event, Updated) and not event.accepted and item.stage is Stage.TAKEN:
+            item.recorded = False  # the buffer says otherwise; a technician has to look
+            return self._show(Ending.UNRESOLVED)
+        return self._show(ENDING_OF_STAGE[item.stage or Stage.UNRESOLVED])
+
+    def forget(self, _event: Event | None) -> list[Effect]:
+        """The refused item is out."""
+        self.current = None
+        return []
+
+
+Guard: TypeAlias = Callable[[DepositMachine, "Event | None"], bool]
+Action: TypeAlias = Callable[[DepositMachine, "Event | None"], list[Effect]]
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One row of the table. `event` None: taken as soon as the guard holds. `label` and `when` are for the picture."""
+
+    sources: tuple[State, ...]
+    event: type[Event] | None
+    target: State
+    action: Action | None = None
+    guard: Guard | None = None
+    when: str = ""
+    allowed: str | None = None  # name of the time-out in `Timing`, where it is not the target's own
+
+
+def _accepted(machine: DepositMachine, event: Event | None) -> bool:
+    return isinstance(event, VerdictGiven) and event.verdict.outcome is Outcome.ACCEPTED
+
+
+def _present(machine: DepositMachine, _event: Event | None) -> bool:
+    return machine.present is not None
+
+
+def _ready(machine: DepositMachine, _event: Event | None) -> bool:
+    return machine.present is not None and not machine.gate_busy and not machine.down and not machine.ending_session
+
+
+def _both(*guards: Guard) -> Guard:
+    return lambda machine, event: all(guard(machine, event) for guard in guards)
+
+
+def _not(guard: Guard) -> Guard:
+    return lambda machine, event: not guard(machine, event)
+
+
+def _recorded(machine: DepositMachine, _event: Event | None) -> bool:
+    return machine.current is not None and machine.current.recorded
+
+
+def _may_return_again(machine: DepositMachine, _event: Event | None) -> bool:
+    return machine.current is not None and machine.current.returns < machine.return_tries
+
+
+def _gate_busy(machine: DepositMachine, _event: Event | None) -> bool:
+    return machine.gate_busy
+
+
+def _down(machine: DepositMachine, _event: Event | None) -> bool:
+    return machine.down
+
+
+def _has_session(machine: DepositMachine, _event: Event | None) -> bool:
+    return machine.session is not None
+
+
+def _donations(machine: DepositMachine, _event: Event | None) -> bool:
+    return machine.donations
+
+
+def _next_item(machine: DepositMachine, event: Event | None) -> bool:
+    return _ready(machine, event) and (machine.session is not None or machine.donations)
+
+
+def _ending_session(machine: DepositMachine, _event: Event | None) -> bool:
+    return machine.ending_session
+
+
+def _settle(stage: Stage) -> Action:
+    return lambda machine, event: machine.settle(stage)
+
+
+# How long each state may last: the name of a field of `Timing`, None for as long as it likes.
+TIME_OUTS: dict[State, str | None] = {
+    State.IDLE: None,
+    State.SESSION: "session_s",
+    State.ITEM_DETECTED: "settle_s",
+    State.CLASSIFYING: "classify_s",
+    State.RECORDING: "record_s",
+    State.ACCEPTING: "gate_s",
+    State.SETTLING: "rewrite_s",
+    State.RETURNING: "gate_s",
+    State.CLEARING: "clear_s",
+    State.SHOWING: "show_s",
+    State.OUT_OF_ORDER: None,
+    State.RECOVERING: None,
+}
+
+_S = State
+_M = DepositMachine
+TRANSITIONS: tuple[Transition, ...] = (
+    Transition((_S.RECOVERING,), Recovered, _S.RETURNING, _M.restore,
+               lambda m, e: isinstance(e, Recovered) and e.present is not None, "item still in the chamber"),
+    Transition((_S.RECOVERING,), Recovered, _S.SESSION, _M.restore,
+               lambda m, e: isinstance(e, Recovered) and e.session is not None, "session was open"),
+    Transition((_S.RECOVERING,), Recovered, _S.IDLE, _M.restore),
+
+    Transition((_S.IDLE,), SessionStarted, _S.SESSION, _M.open_session),
+    Transition((_S.SESSION,), SessionEnded, _S.IDLE, _M.close_session),
+    Transition((_S.SESSION,), TimedOut, _S.IDLE, _M.close_session),
+    Transition((_S.SESSION,), None, _S.IDLE, _M.close_session, _ending_session, "customer finished meanwhile"),
+    Transition((_S.IDLE, _S.SESSION), None, _S.OUT_OF_ORDER, None, _down, "out of order"),
+    Transition((_S.OUT_OF_ORDER,), SessionEnded, _S.OUT_OF_ORDER, _M.close_session),
+    Transition((_S.OUT_OF_ORDER,), MachineUp, _S.SESSION, None, _has_session, "session is open"),
+    Transition((_S.OUT_OF_ORDER,), MachineUp, _S.IDLE),
+
+    Transition((_S.SESSION,), None, _S.ITEM_DETECTED, _M.begin, _ready, "item present"),
+    Transition((_S.IDLE,), None, _S.ITEM_DETECTED, _M.begin, _both(_ready, _donations), "item present, donations"),
+    Transition((_S.IDLE,), None, _S.RETURNING, _M.refuse_without_session, _ready, "item present, no session"),
+    Transition((_S.ITEM_DETECTED,), ItemLeft, _S.SHOWING, _M.note_taken_out),
+    Transition((_S.ITEM_DETECTED,), TimedOut, _S.CLASSIFYING, _M.classify),
+
+    Transition((_S.CLASSIFYING,), VerdictGiven, _S.SHOWING, _M.note_taken_out, _not(_present), "item gone"),
+    Transition((_S.CLASSIFYING,), VerdictGiven, _S.RECORDING, _M.store, _accepted, "accepted"),
+    Transition((_S.CLASSIFYING,), VerdictGiven, _S.RETURNING, _M.refuse, None, "refused"),
+    Transition((_S.CLASSIFYING,), TimedOut, _S.RETURNING, _M.refuse),
+
+    Transition((_S.RECORDING,), Stored, _S.ACCEPTING, _M.take, _present, "item present"),
+    Transition((_S.RECORDING,), Stored, _S.SETTLING, _settle(Stage.RETURNED), None, "item gone"),
+    Transition((_S.RECORDING,), StoreRefused, _S.RETURNING, _M.refuse_unrecorded),
+    Transition((_S.RECORDING,), TimedOut, _S.RETURNING, _M.give_back),
+
+    Transition((_S.ACCEPTING, _S.RETURNING, _S.CLEARING), ItemDropped, _S.SETTLING, _settle(Stage.TAKEN),
+               _recorded, "on record"),
+    Transition((_S.ACCEPTING,), GateFinished, _S.ACCEPTING, allowed="drop_s"),
+    Transition((_S.ACCEPTING,), TimedOut, _S.RETURNING, _M.give_back, _present, "item present"),
+    Transition((_S.ACCEPTING,), TimedOut, _S.SETTLING, _settle(Stage.UNRESOLVED), None, "item gone, no drop"),
+
+    Transition((_S.SETTLING,), Updated, _S.SHOWING, _M.tell),
+    Transition((_S.SETTLING,), TimedOut, _S.SETTLING, _M.rewrite),
+
+    Transition((_S.RETURNING,), GateFinished, _S.CLEARING),
+    Transition((_S.RETURNING,), TimedOut, _S.CLEARING),
+    Transition((_S.CLEARING,), None, _S.SETTLING, _settle(Stage.RETURNED), _both(_not(_present), _recorded),
+               "item out, on record"),
+    Transition((_S.CLEARING,), None, _S.SHOWING, _M.forget, _not(_present), "item out"),
+    Transition((_S.CLEARING,), TimedOut, _S.RETURNING, _M.give_back, _may_return_again, "tries left"),
+    Transition((_S.CLEARING,), TimedOut, _S.CLEARING),
+
+    Transition((_S.SHOWING,), SessionEnded, _S.SHOWING, _M.close_session),
+    Transition((_S.SHOWING,), SessionStarted, _S.SHOWING, _M.open_session, _not(_has_session), "no session is open"),
+    Transition((_S.SHOWING,), TimedOut, _S.SHOWING, None, _gate_busy, "gate still moves"),
+    Transition((_S.SHOWING,), TimedOut, _S.SESSION, None, _has_session, "session is open"),
+    Transition((_S.SHOWING,), TimedOut, _S.IDLE),
+    Transition((_S.SHOWING,), ItemEntered, _S.ITEM_DETECTED, _M.begin, _next_item, "next item"),
+    Transition((_S.SHOWING,), GateFinished, _S.ITEM_DETECTED, _M.begin, _next_item, "next item waits"),
+)  # fmt: skip
+
+
+def mermaid() -> str:
+    """The table as a Mermaid state diagram, for the docs."""
+    lines = ["stateDiagram-v2", "    [*] --> RECOVERING"]
+    for transition in TRANSITIONS:
+        event = "" if transition.event is None else transition.event.__name__
+        guard = f"[{transition.when}]" if transition.when else ""
+        label = " ".join(part for part in (event, guard) if part)
+        lines += [f"    {source.name} --> {transition.target.name}: {label}" for source in transition.sources]
+    return "\n".join(lines) + "\n"

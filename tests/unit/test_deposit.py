@@ -1,0 +1,278 @@
+"""The deposit machine: the promise of the order of things, whatever happens."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from myrvm_core.deposit import (
+    TIME_OUTS,
+    TRANSITIONS,
+    Classify,
+    DepositMachine,
+    Effect,
+    Ending,
+    Event,
+    GateFinished,
+    GateVerb,
+    ItemDropped,
+    ItemEntered,
+    ItemLeft,
+    MachineDown,
+    MachineUp,
+    MoveGate,
+    Recovered,
+    SessionEnded,
+    SessionStarted,
+    Show,
+    State,
+    Store,
+    Stored,
+    StoreRefused,
+    TimedOut,
+    Timing,
+    Update,
+    Updated,
+    VerdictGiven,
+    mermaid,
+)
+from myrvm_core.deposit_record import DepositRecord, Session, SessionKind, Stage
+from myrvm_core.verdict import Outcome, Reason, Verdict
+
+ACCEPTED = Verdict(Outcome.ACCEPTED, Reason.NONE, "mineral", 0.9)
+FULL = Verdict(Outcome.REJECTED, Reason.NOT_EMPTY, "not_empty", 0.9)
+ALICE = Session(SessionKind.ACCOUNT, "session-1", "alice")
+
+
+class Bench:
+    """A machine under a clock of the test's own."""
+
+    def __init__(self, donations: bool = True, recovered: Recovered | None = None) -> None:
+        self.machine = DepositMachine(Timing(), points_per_item=10, donations=donations)
+        self.now_s = 100.0
+        self.effects: list[Effect] = []
+        self.do(recovered or Recovered())
+
+    def do(self, *events: Event) -> list[Effect]:
+        """Handle events; return the effects of all of them."""
+        effects: list[Effect] = []
+        for event in events:
+            self.now_s += 0.01
+            if isinstance(event, TimedOut) and math.isfinite(self.machine.deadline_s):
+                self.now_s = max(self.now_s, self.machine.deadline_s)
+            effects += self.machine.handle(event, self.now_s, int(self.now_s * 1e9))
+        self.effects += effects
+        return effects
+
+    def item(self, number: int = 1) -> list[Effect]:
+        """An item comes in and lies still."""
+        return self.do(ItemEntered(0, f"deposit-{number}"), TimedOut())
+
+
+def kinds(effects: list[Effect]) -> list[type]:
+    return [type(effect) for effect in effects]
+
+
+def test_an_accepted_item_is_recorded_moved_settled_and_then_shown() -> None:
+    bench = Bench()
+    bench.do(SessionStarted(ALICE))
+    assert bench.item() == [Classify(0)]
+    (store,) = bench.do(VerdictGiven(ACCEPTED))
+    assert isinstance(store, Store)
+    assert store.record.session == ALICE
+    assert bench.do(Stored()) == [MoveGate(GateVerb.ACCEPT)]
+    assert bench.do(ItemLeft(), ItemDropped(1)) == [Update("deposit-1", Stage.TAKEN)]
+    show, shown = bench.do(Updated())
+    assert isinstance(show, Show)
+    assert (show.ending, show.points) == (Ending.ACCEPTED, 10)
+    assert shown == Update("deposit-1", Stage.TAKEN, shown=True)
+    assert (bench.machine.session_items, bench.machine.session_points) == (1, 10)
+    bench.do(GateFinished(True), TimedOut())
+    assert bench.machine.state is State.SESSION
+
+
+def test_a_refused_item_is_shown_at_once_and_given_back_without_a_record() -> None:
+    bench = Bench()
+    bench.item()
+    show, gate = bench.do(VerdictGiven(FULL))
+    assert isinstance(show, Show)
+    assert (show.ending, show.verdict.reason, gate) == (Ending.RETURNED, Reason.NOT_EMPTY, MoveGate(GateVerb.RETURN))
+    assert bench.do(ItemLeft(), GateFinished(True), TimedOut()) == []
+    assert bench.machine.state is State.IDLE
+
+
+def test_without_a_session_an_item_is_a_donation_or_comes_back() -> None:
+    donated = Bench()
+    donated.item()
+    (store,) = donated.do(VerdictGiven(ACCEPTED))
+    assert isinstance(store, Store)
+    assert store.record.session.kind is SessionKind.DONATION
+
+    refused = Bench(donations=False)
+    show, gate = refused.do(ItemEntered(0, "deposit-1"))
+    assert isinstance(show, Show)
+    assert (show.verdict.reason, gate) == (Reason.NO_SESSION, MoveGate(GateVerb.RETURN))
+
+
+@pytest.mark.parametrize("events", [[ItemLeft()], [TimedOut(), ItemLeft(), VerdictGiven(ACCEPTED)]])
+def test_an_item_taken_out_before_the_verdict_is_not_credited(events: list[Event]) -> None:
+    bench = Bench()
+    bench.do(ItemEntered(0, "deposit-1"), *events)
+    (show,) = [effect for effect in bench.effects if isinstance(effect, Show)]
+    assert (show.ending, show.verdict.reason) == (Ending.RETURNED, Reason.TAKEN_OUT)
+    assert Store not in kinds(bench.effects)
+
+
+def test_an_item_pulled_back_after_it_was_recorded_ends_as_returned() -> None:
+    bench = Bench()
+    bench.item()
+    bench.do(VerdictGiven(ACCEPTED), ItemLeft())
+    assert bench.do(Stored()) == [Update("deposit-1", Stage.RETURNED)]
+    (show, _) = bench.do(Updated())
+    assert isinstance(show, Show)
+    assert show.ending is Ending.RETURNED
+
+
+def test_a_disk_that_does_not_take_the_record_gives_the_item_back() -> None:
+    bench = Bench()
+    bench.item()
+    bench.do(VerdictGiven(ACCEPTED))
+    show, gate = bench.do(StoreRefused())
+    assert isinstance(show, Show)
+    assert (show.verdict.reason, gate) == (Reason.CANNOT_RECORD, MoveGate(GateVerb.RETURN))
+
+
+def test_a_jammed_gate_gives_the_item_back_and_says_so_on_disk_first() -> None:
+    bench = Bench()
+    bench.item()
+    bench.do(VerdictGiven(ACCEPTED), Stored(), GateFinished(False))
+    assert bench.do(TimedOut()) == [MoveGate(GateVerb.RETURN)]
+    assert bench.do(GateFinished(True), ItemLeft()) == [Update("deposit-1", Stage.RETURNED)]
+    assert [type(effect) for effect in bench.do(Updated())] == [Show, Update]
+
+
+def test_an_item_that_vanishes_without_a_drop_is_unresolved() -> None:
+    bench = Bench()
+    bench.item()
+    bench.do(VerdictGiven(ACCEPTED), Stored(), ItemLeft(), GateFinished(True))
+    assert bench.do(TimedOut()) == [Update("deposit-1", Stage.UNRESOLVED)]
+    show, _ = bench.do(Updated())
+    assert isinstance(show, Show)
+    assert (show.ending, show.points) == (Ending.UNRESOLVED, 0)
+
+
+def test_the_end_of_a_deposit_is_written_again_until_the_disk_answers() -> None:
+    bench = Bench()
+    bench.item()
+    bench.do(VerdictGiven(ACCEPTED), Stored(), ItemDropped(1))
+    for _ in range(5):
+        assert bench.do(TimedOut()) == [Update("deposit-1", Stage.TAKEN)]
+    assert Show in kinds(bench.do(Updated()))
+
+
+def test_an_item_belongs_to_the_session_in_which_it_entered() -> None:
+    bench = Bench()
+    bench.do(SessionStarted(ALICE))
+    bench.item()
+    bench.do(
+        SessionEnded(), VerdictGiven(ACCEPTED), Stored(), ItemLeft(), ItemDropped(1), Updated(), GateFinished(True)
+    )
+    (show,) = [effect for effect in bench.effects if isinstance(effect, Show)]
+    assert show.session == ALICE
+    bench.do(TimedOut())
+    assert bench.machine.state is State.IDLE
+
+
+def test_a_machine_that_goes_out_of_order_finishes_the_item_first() -> None:
+    bench = Bench()
+    bench.item()
+    bench.do(VerdictGiven(ACCEPTED), Stored(), MachineDown(), ItemLeft(), ItemDropped(1), Updated(), GateFinished(True))
+    assert Show in kinds(bench.effects)
+    bench.do(TimedOut())
+    assert bench.machine.state is State.OUT_OF_ORDER
+    assert bench.item(2) == []
+    bench.do(MachineUp())
+    assert bench.machine.state is State.ITEM_DETECTED
+
+
+def test_a_recorded_item_found_in_the_chamber_after_a_crash_is_given_back() -> None:
+    record = DepositRecord("deposit-0", "mineral", 0.9, 10, 1, session=ALICE)
+    machine = DepositMachine(Timing(), 10, donations=True)
+    machine.handle(ItemEntered(0, "deposit-9"), 1.0, 1)
+    assert machine.handle(Recovered(present=record), 2.0, 2) == [MoveGate(GateVerb.RETURN)]
+    assert machine.handle(GateFinished(True), 3.0, 3) == []
+    assert machine.handle(ItemLeft(), 4.0, 4) == [Update("deposit-0", Stage.RETURNED)]
+
+
+def test_an_item_that_stays_is_returned_a_bounded_number_of_times() -> None:
+    bench = Bench()
+    bench.item()
+    bench.do(VerdictGiven(FULL), *[event for _ in range(10) for event in (GateFinished(True), TimedOut())])
+    assert kinds(bench.effects).count(MoveGate) == 1 + 3
+    assert bench.machine.state is State.CLEARING
+
+
+def test_the_picture_shows_every_row_of_the_table() -> None:
+    assert mermaid().count("-->") == 1 + sum(len(row.sources) for row in TRANSITIONS)
+    assert set(TIME_OUTS) == set(State)
+
+
+EVENTS = st.sampled_from(
+    [
+        SessionStarted(ALICE),
+        SessionEnded(),
+        "enter",
+        ItemLeft(),
+        ItemDropped(1),
+        VerdictGiven(ACCEPTED),
+        VerdictGiven(FULL),
+        Stored(),
+        StoreRefused(),
+        GateFinished(True),
+        GateFinished(False),
+        Updated(),
+        Updated(False),
+        MachineDown(),
+        MachineUp(),
+        TimedOut(),
+    ]
+)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.lists(EVENTS, max_size=60), st.booleans())
+def test_whatever_happens_the_order_of_things_holds(events: list[Any], donations: bool) -> None:
+    bench = Bench(donations)
+    stored: set[str] = set()
+    settled: dict[str, Stage] = {}
+    shown: dict[str, Ending] = {}
+    for number, event in enumerate(events):
+        before = bench.machine.current
+        state = bench.machine.state
+        effects = bench.do(ItemEntered(number, f"deposit-{number}") if event == "enter" else event)
+        if event == Stored() and state is State.RECORDING and before:
+            stored.add(before.deposit_id)
+        if isinstance(event, Updated) and state is State.SETTLING and before and before.stage and event.accepted:
+            settled[before.deposit_id] = before.stage
+        for effect in effects:
+            if isinstance(effect, MoveGate) and effect.verb is GateVerb.ACCEPT:
+                assert bench.machine.current is not None
+                assert bench.machine.current.deposit_id in stored, "the gate takes what is not on disk"
+            if isinstance(effect, Show):
+                assert effect.deposit_id not in shown, "told twice"
+                shown[effect.deposit_id] = effect.ending
+                if effect.ending is Ending.ACCEPTED:
+                    assert settled.get(effect.deposit_id) is Stage.TAKEN, "told before it is on disk"
+                    assert effect.deposit_id in stored
+            if isinstance(effect, Update) and effect.shown:
+                assert effect.deposit_id in shown
+        assert bench.machine.deadline_s < math.inf or bench.machine.state in (State.IDLE, State.OUT_OF_ORDER)
+    # However it went, with everybody cooperating the machine comes to rest.
+    bench.do(ItemLeft(), MachineUp(), SessionEnded())
+    for _ in range(20):
+        bench.do(VerdictGiven(FULL), Stored(), GateFinished(True), Updated(), TimedOut())
+    assert bench.machine.state is State.IDLE
+    assert bench.machine.current is None
