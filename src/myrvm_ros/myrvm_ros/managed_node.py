@@ -37,6 +37,7 @@ from myrvm_ros.parameters import Parameters
 HEARTBEAT_TOPIC = "system/node_health"
 HEARTBEAT_PERIOD_S = 1.0
 RCLError: type[Exception] = rclpy_implementation.RCLError
+InvalidHandle: type[Exception] = rclpy_implementation.InvalidHandle
 
 S = TypeVar("S", bound=Settings)
 
@@ -55,6 +56,7 @@ class ManagedNode(LifecycleNode, Generic[S]):
 
     settings_type: ClassVar[type[Settings]]
     settings: S
+    _worker: ThreadPoolExecutor
 
     def __init__(self, name: str, **options: Any) -> None:
         super().__init__(name, **options)
@@ -99,8 +101,32 @@ class ManagedNode(LifecycleNode, Generic[S]):
         self.on_release(self.destroy_subscription, self.create_subscription(message_type, topic, callback, profile))
 
     def service(self, service_type: Any, name: str, callback: Callable[[Any, Any], Any]) -> None:
-        """Serve requests; `callback(request, response)` may be `async def` and await `run_in_worker`."""
-        self.on_release(self.destroy_service, self.create_service(service_type, name, callback))
+        """Serve requests; `callback(request, response)` returns the response, or a `Future` of it (`run_in_worker`).
+
+        A future is answered when it is done. Prefer it to `async def`: while a coroutine waits, rclpy's executor spins
+        at full speed and holds back every other callback of the node.
+        """
+        service = self.create_service(service_type, name, callback)
+        send = service.send_response
+
+        def send_when_done(response: Any, header: Any) -> None:
+            if isinstance(response, Future):
+                response.add_done_callback(lambda done: self._answer(send, done, header))
+            else:
+                send(response, header)
+
+        service.send_response = send_when_done
+        self.on_release(self.destroy_service, service)
+
+    def _answer(self, send: Callable[[Any, Any], None], done: Future, header: Any) -> None:
+        if done.cancelled():
+            return
+        try:
+            send(done.result(), header)
+        except InvalidHandle:
+            self.log.debug("the service was released before its answer was ready")
+        except Exception:  # the caller times out; the node lives
+            self.log.exception("request failed")
 
     def client(self, service_type: Any, name: str) -> Client:
         """A client for `call`."""
