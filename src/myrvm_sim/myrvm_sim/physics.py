@@ -1,0 +1,507 @@
+"""The world of the simulated cabinet: items, chamber, a motor-driven flap, a bin, a customer and the sensors.
+
+A stand-in for hardware. Pure: no clock, no thread, no socket; time is an argument (seconds of the world, monotonic), so
+a test plays an hour in a millisecond. What happens between two calls is computed exactly, event by event.
+
+The flap turns between two ends with home in the middle: at the BIN end the item in the chamber rolls off and falls
+through the drop sensor, at the CUSTOMER end it is pushed onto the tray, where the customer takes it. Wrong orders of
+commands jam the flap as they would strip a gear: reversing without a pause, the motor left on against an end or a jam,
+moving on while a hand is in the gate.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from myrvm_core.errors import RvmError
+from myrvm_hardware.drivers import Direction, EndSwitch, Role
+
+GRAVITY_M_S2 = 9.81
+LOG_ENTRIES = 20_000
+
+
+class ImpossibleError(RvmError):
+    """Nobody can do this in the cabinet's present state, such as putting an item into a full chamber."""
+
+
+class Kind(str, Enum):
+    """What an item really is."""
+
+    MINERAL = "mineral"
+    NOT_EMPTY = "not_empty"
+    SODA = "soda"
+    CAN = "can"
+    MILK = "milk"
+    YOGURT = "yogurt"
+    DISHWASHER = "dishwasher"
+    NON_MINERAL = "non_mineral"
+    TWO = "two"  # two empty bottles at once
+    HAND = "hand"  # a hand that reaches in, and leaves
+    NOTHING = "nothing"  # the entry sensor sees something, the camera does not
+
+
+@dataclass(frozen=True)
+class Traits:
+    """Ranges from which an item of a kind is drawn; `pieces` fall into the bin one after the other."""
+
+    weight_kg: tuple[float, float]
+    length_m: tuple[float, float]
+    diameter_m: tuple[float, float]
+    pieces: int = 1
+    stays_s: tuple[float, float] | None = None  # leaves by itself after this time; None: stays
+
+
+TRAITS: dict[Kind, Traits] = {
+    Kind.MINERAL: Traits((0.010, 0.030), (0.19, 0.25), (0.058, 0.070)),
+    Kind.NOT_EMPTY: Traits((0.250, 0.620), (0.19, 0.25), (0.058, 0.070)),
+    Kind.SODA: Traits((0.020, 0.040), (0.20, 0.28), (0.062, 0.080)),
+    Kind.CAN: Traits((0.012, 0.018), (0.115, 0.170), (0.052, 0.067)),
+    Kind.MILK: Traits((0.025, 0.045), (0.18, 0.26), (0.070, 0.095)),
+    Kind.YOGURT: Traits((0.008, 0.025), (0.09, 0.16), (0.045, 0.075)),
+    Kind.DISHWASHER: Traits((0.040, 0.080), (0.20, 0.28), (0.065, 0.090)),
+    Kind.NON_MINERAL: Traits((0.150, 0.450), (0.18, 0.30), (0.058, 0.085)),
+    Kind.TWO: Traits((0.020, 0.060), (0.19, 0.25), (0.058, 0.070), pieces=2),
+    Kind.HAND: Traits((0.050, 0.300), (0.18, 0.20), (0.080, 0.100), pieces=0, stays_s=(2.0, 3.0)),
+    Kind.NOTHING: Traits((0.0, 0.0), (0.0, 0.0), (0.0, 0.0), pieces=0, stays_s=(2.0, 3.5)),
+}
+
+
+class Place(str, Enum):
+    """Where an item is."""
+
+    CHAMBER = "chamber"
+    TRAY = "tray"  # pushed out, the customer has not taken it yet
+    FALLING = "falling"
+    BIN = "bin"
+    CUSTOMER = "customer"  # back in the customer's hands
+    GONE = "gone"  # the hand, or whatever disturbed the entry sensor
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing that was put in; `picture` names the file that the camera shows, empty: one of its kind."""
+
+    number: int
+    kind: Kind
+    weight_kg: float
+    length_m: float
+    diameter_m: float
+    place: Place
+    inserted_s: float
+    picture: str = ""
+
+
+@dataclass(frozen=True)
+class Mechanics:
+    """The cabinet's constants. The flap's place is -1 at the BIN end, 0 at home, +1 at the CUSTOMER end."""
+
+    travel_s: float = 0.35  # home to an end
+    speed_spread: float = 0.08  # friction makes a run up to this much slower or faster
+    breakaway_s: float = 0.02  # motor on to first movement
+    coast_s: float = 0.015  # motor off to rest
+    dead_time_s: float = 0.05  # shortest pause before the motor turns the other way
+    stall_limit_s: float = 3.0  # motor on without moving, before the coupling breaks
+    hand_grace_s: float = 0.15  # moving with a hand in the gate, before the hand is caught
+    home_width: float = 0.2  # the home switch is closed within this distance of 0
+    end_width: float = 0.05  # an end switch is closed within this distance of its end
+    drop_height_m: float = 0.30
+    drop_hold_s: float = 0.06  # the drop sensor stretches its pulse to this
+    piece_gap_s: float = 0.15  # between two pieces that fall together
+    reaction_s: tuple[float, float] = (0.3, 0.9)  # item on the tray to the customer's hand
+    take_s: float = 0.3  # the hand is in the gate for this long
+    bin_capacity: int = 200
+    weight_noise_kg: float = 0.002
+    weight_step_kg: float = 0.001
+
+
+class Jam(str, Enum):
+    """How the flap is stuck."""
+
+    SOFT = "soft"  # turning the other way frees it
+    HARD = "hard"  # a technician must
+
+
+@dataclass(frozen=True)
+class Change:
+    """A digital sensor changed to `active` at `at_s`."""
+
+    role: Role
+    active: bool
+    at_s: float
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the log of what really happened; `item` is an item's number, 0 if it is about none."""
+
+    at_s: float
+    what: str
+    item: int = 0
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class _Motion:
+    """The flap moves from `place` at `from_s` with `speed` (1/s, signed) until `until_s`, then rests."""
+
+    place: float
+    from_s: float
+    speed: float
+    until_s: float
+
+    def at(self, now_s: float) -> float:
+        moved_s = max(0.0, min(now_s, self.until_s) - self.from_s)
+        return max(-1.0, min(1.0, self.place + self.speed * moved_s))
+
+    def reaches_s(self, place: float) -> float:
+        """When the motion is at `place`; infinite if it never is."""
+        if not self.speed:
+            return float("inf")
+        at_s = self.from_s + (place - self.place) / self.speed
+        return at_s if self.from_s <= at_s <= self.until_s else float("inf")
+
+
+SIGN = {Direction.TO_BIN: -1.0, Direction.TO_CUSTOMER: 1.0}
+DIGITAL = tuple(role for role in Role if role is not Role.WEIGHT)
+
+
+class World:
+    """The cabinet and its customer. Every method takes the present time, which never runs backwards."""
+
+    def __init__(self, seed: int = 0, mechanics: Mechanics | None = None) -> None:
+        self.mechanics = mechanics or Mechanics()
+        self.items: dict[int, Item] = {}
+        self.log: deque[Entry] = deque(maxlen=LOG_ENTRIES)
+        self.levels: dict[Role, bool] = dict.fromkeys(DIGITAL, False)
+        self.pieces_in_bin = 0
+        self.direction = Direction.OFF
+        self.jam: Jam | None = None
+        self._jam_direction: Direction | None = None  # None: stuck whichever way it is turned first
+        self._changes: list[Change] = []
+        self._random = random.Random(f"world {seed}")
+        self._noise = random.Random(f"scale {seed}")  # its own, so that weighing does not change what happens
+        self._now_s = 0.0
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._sequence = itertools.count()
+        self._motion = _Motion(0.0, 0.0, 0.0, 0.0)
+        self._arrived = 0.0  # the end, -1 or 1, that the flap has reached and not left; 0: none
+        self._plan = 0  # number of the present motion; what an older one planned does not happen
+        self._last_on = (Direction.OFF, float("-inf"))
+        self._falling = 0  # pieces in the drop sensor
+
+    # Time
+
+    def advance(self, now_s: float) -> None:
+        """Let everything happen that happens up to `now_s`."""
+        while self._events and self._events[0][0] <= now_s:
+            at_s, _, happen = heapq.heappop(self._events)
+            self._now_s = max(self._now_s, at_s)
+            happen()
+        self._now_s = max(self._now_s, now_s)
+
+    def next_event_s(self) -> float | None:
+        """When something happens next if nobody does anything; None for never."""
+        return self._events[0][0] if self._events else None
+
+    def take_changes(self) -> list[Change]:
+        """Changes of the digital sensors since the last call, oldest first."""
+        changes, self._changes = self._changes, []
+        return changes
+
+    # What the machine does
+
+    def drive(self, direction: Direction, now_s: float) -> None:
+        """Switch the motor."""
+        self.advance(now_s)
+        if direction is self.direction:
+            return
+        previous, self.direction = self.direction, direction
+        self._record("motor", detail=direction.name.lower())
+        if previous is not Direction.OFF:
+            self._last_on = (previous, self._now_s)
+        last, last_on_s = self._last_on
+        if direction is Direction.OFF:
+            self._coast()
+        elif last not in (Direction.OFF, direction) and self._now_s - last_on_s < self.mechanics.dead_time_s:
+            self._get_stuck(Jam.SOFT, direction, "reversed without a pause")
+        else:
+            self._start()
+
+    def position(self, now_s: float) -> EndSwitch:
+        """What the end switches tell."""
+        self.advance(now_s)
+        place, mechanics = self._motion.at(self._now_s), self.mechanics
+        if abs(place) <= mechanics.home_width:
+            return EndSwitch.CLOSED
+        if abs(place) < 1.0 - mechanics.end_width - 1e-9:
+            return EndSwitch.BETWEEN
+        return EndSwitch.BIN if place < 0.0 else EndSwitch.CUSTOMER
+
+    def place(self, now_s: float) -> float:
+        """Where the flap is: -1 BIN end, 0 home, +1 CUSTOMER end."""
+        self.advance(now_s)
+        return self._motion.at(self._now_s)
+
+    def weigh(self, now_s: float) -> float:
+        """What the scale under the chamber shows, kg."""
+        self.advance(now_s)
+        item = self.present()
+        weight = item.weight_kg if item and item.place is Place.CHAMBER else 0.0
+        noisy = weight + self._noise.gauss(0.0, self.mechanics.weight_noise_kg)
+        return round(noisy / self.mechanics.weight_step_kg) * self.mechanics.weight_step_kg
+
+    # What people do
+
+    def present(self) -> Item | None:
+        """The item in the chamber or on the tray."""
+        return next((item for item in self.items.values() if item.place in (Place.CHAMBER, Place.TRAY)), None)
+
+    def insert(self, kind: Kind, now_s: float, picture: str = "") -> Item:
+        """Put an item in.
+
+        Raises:
+            ImpossibleError: another is there, or the gate is not closed.
+        """
+        self.advance(now_s)
+        if other := self.present():
+            raise ImpossibleError(f"item {other.number} ({other.kind.value}) is still in the {other.place.value}")
+        if self.position(self._now_s) is not EndSwitch.CLOSED or self.moving:
+            raise ImpossibleError("the gate is not closed")
+        traits = TRAITS[kind]
+        item = Item(
+            number=len(self.items) + 1,
+            kind=kind,
+            weight_kg=self._random.uniform(*traits.weight_kg),
+            length_m=self._random.uniform(*traits.length_m),
+            diameter_m=self._random.uniform(*traits.diameter_m),
+            place=Place.CHAMBER,
+            inserted_s=self._now_s,
+            picture=picture,
+        )
+        self.items[item.number] = item
+        self._record("inserted", item.number, kind.value)
+        if kind is Kind.HAND:
+            self._set(Role.HAND, True)
+        self._set(Role.ENTRY, True)
+        if traits.stays_s:
+            self._after(self._random.uniform(*traits.stays_s), lambda: self._leave(item.number))
+        return item
+
+    def pull_out(self, now_s: float) -> Item:
+        """The customer takes the item out of the chamber again, past the closed gate.
+
+        Raises:
+            ImpossibleError: there is none, or the gate is not closed.
+        """
+        self.advance(now_s)
+        item = self.present()
+        if item is None or item.place is not Place.CHAMBER or self.moving:
+            raise ImpossibleError("there is no item in the chamber that could be pulled out")
+        self._leave(item.number)
+        return self.items[item.number]
+
+    def set_door(self, opened: bool, now_s: float) -> None:
+        """Open or close the service door; opening it lets the technician empty the bin (`empty_bin`)."""
+        self.advance(now_s)
+        self._set(Role.DOOR, opened)
+        self._record("door", detail="opened" if opened else "closed")
+
+    def set_emergency(self, pressed: bool, now_s: float) -> None:
+        """Press or release the emergency stop, which cuts the motor's current."""
+        self.advance(now_s)
+        self._set(Role.EMERGENCY, pressed)
+        self._record("emergency stop", detail="pressed" if pressed else "released")
+        if pressed:
+            self._coast()
+        elif self.direction is not Direction.OFF:
+            self._start()
+
+    def stick(self, jam: Jam | None, now_s: float) -> None:
+        """Wedge the flap, or with None free it as a technician does."""
+        self.advance(now_s)
+        if jam:
+            self._get_stuck(jam, None, "wedged")
+        elif self.jam:
+            self.jam = None
+            self._record("freed", detail="by the technician")
+            if self.direction is not Direction.OFF:
+                self._start()
+
+    def empty_bin(self, now_s: float) -> None:
+        """The technician takes the full bin away; the items stay in the log as being in the bin."""
+        self.advance(now_s)
+        self.pieces_in_bin = 0
+        self._set(Role.BIN_FULL, False)
+        self._record("bin emptied")
+
+    def fill_bin(self, now_s: float) -> None:
+        """Fill the bin to its capacity with pieces of no interest."""
+        self.advance(now_s)
+        self.pieces_in_bin = self.mechanics.bin_capacity
+        self._set(Role.BIN_FULL, True)
+        self._record("bin filled")
+
+    @property
+    def moving(self) -> bool:
+        """Whether the flap turns."""
+        return bool(self._motion.speed) and self._now_s < self._motion.until_s
+
+    # The flap
+
+    def _start(self) -> None:
+        """The motor is on: plan the motion from here to the end."""
+        mechanics, direction = self.mechanics, self.direction
+        if self.levels[Role.EMERGENCY]:
+            return
+        if self.jam:
+            self._jam_direction = self._jam_direction or direction
+            if self.jam is Jam.HARD or self._jam_direction is direction:
+                self._rest()
+                self._watch_stall(self._now_s)
+                return
+            self.jam = None
+            self._record("freed", detail="by turning the other way")
+        sign = SIGN[direction]
+        speed = sign / mechanics.travel_s * (1.0 + self._random.uniform(-1.0, 1.0) * mechanics.speed_spread)
+        begin_s, place = self._now_s + mechanics.breakaway_s, self._motion.at(self._now_s)
+        self._move(_Motion(place, begin_s, speed, begin_s + (sign - place) / speed))
+        self._watch_stall(self._motion.until_s)
+
+    def _coast(self) -> None:
+        """The motor is off: friction stops the flap a little later."""
+        motion, now_s = self._motion, self._now_s
+        if not self.moving or now_s < motion.from_s:
+            self._rest()
+            return
+        until_s = min(motion.until_s, now_s + self.mechanics.coast_s)
+        self._move(_Motion(motion.at(now_s), now_s, motion.speed, until_s))
+
+    def _rest(self) -> None:
+        self._plan += 1
+        self._motion = _Motion(self._motion.at(self._now_s), self._now_s, 0.0, self._now_s)
+
+    def _move(self, motion: _Motion) -> None:
+        self._plan += 1
+        self._motion = motion
+        end = 1.0 if motion.speed > 0.0 else -1.0
+        if end != self._arrived:
+            self._arrived = 0.0
+            edge = end * (1.0 - self.mechanics.end_width)
+            at_s = motion.from_s if motion.place * end >= edge * end else motion.reaches_s(edge)
+            if at_s <= motion.until_s:
+                self._while_planned(at_s, lambda: self._arrive(end))
+        if self.levels[Role.HAND]:
+            self._watch_hand()
+
+    def _arrive(self, end: float) -> None:
+        self._arrived = end
+        if end < 0.0:
+            self._at_bin()
+        else:
+            self._at_customer()
+
+    def _while_planned(self, at_s: float, happen: Callable[[], None]) -> None:
+        plan = self._plan
+        self._at(at_s, lambda: happen() if plan == self._plan else None)
+
+    def _watch_stall(self, from_s: float) -> None:
+        self._while_planned(
+            from_s + self.mechanics.stall_limit_s,
+            lambda: self._get_stuck(Jam.HARD, None, "motor on without moving for too long"),
+        )
+
+    def _watch_hand(self) -> None:
+        def caught() -> None:
+            if self.levels[Role.HAND] and self.moving:
+                self._get_stuck(Jam.SOFT, self.direction, "a hand is caught")
+
+        self._while_planned(max(self._now_s, self._motion.from_s) + self.mechanics.hand_grace_s, caught)
+
+    def _get_stuck(self, jam: Jam, direction: Direction | None, why: str) -> None:
+        if self.jam is not Jam.HARD:
+            self.jam, self._jam_direction = jam, None if direction is Direction.OFF else direction
+            self._record("jam", detail=f"{jam.value}: {why}")
+        self._rest()
+        if self.direction is not Direction.OFF and self.jam is Jam.SOFT:
+            self._jam_direction = self._jam_direction or self.direction
+            self._watch_stall(self._now_s)
+
+    # Items
+
+    def _at_bin(self) -> None:
+        self._record("gate", detail="bin")
+        item = self.present()
+        if item is None or item.place is not Place.CHAMBER or not TRAITS[item.kind].pieces:
+            return
+        self._put(item.number, Place.FALLING)
+        self._set(Role.ENTRY, False)
+        # Free fall from the flap's edge; the thicker item breaks the beam earlier.
+        fall_s = (2.0 * (self.mechanics.drop_height_m - item.diameter_m) / GRAVITY_M_S2) ** 0.5
+        pulse_s = max(self.mechanics.drop_hold_s, item.diameter_m / (GRAVITY_M_S2 * fall_s))
+        for piece in range(TRAITS[item.kind].pieces):
+            begin_s = fall_s + piece * self.mechanics.piece_gap_s
+            self._after(begin_s, lambda: self._drop(item.number))
+            self._after(begin_s + pulse_s, self._dropped)
+
+    def _drop(self, number: int) -> None:
+        self._falling += 1
+        self.pieces_in_bin += 1
+        if self.items[number].place is Place.FALLING:
+            self._put(number, Place.BIN)
+        self._set(Role.DROP, True)
+        if self.pieces_in_bin >= self.mechanics.bin_capacity:
+            self._set(Role.BIN_FULL, True)
+
+    def _dropped(self) -> None:
+        self._falling -= 1
+        if not self._falling:
+            self._set(Role.DROP, False)
+
+    def _at_customer(self) -> None:
+        self._record("gate", detail="customer")
+        item = self.present()
+        if item and item.place is Place.CHAMBER and TRAITS[item.kind].pieces:
+            self._put(item.number, Place.TRAY)
+            self._after(self._random.uniform(*self.mechanics.reaction_s), lambda: self._reach(item.number))
+
+    def _reach(self, number: int) -> None:
+        if self.moving:  # nobody reaches into a moving gate
+            self._after(0.1, lambda: self._reach(number))
+            return
+        self._set(Role.HAND, True)
+        self._after(self.mechanics.take_s, lambda: self._leave(number))
+
+    def _leave(self, number: int) -> None:
+        item = self.items[number]
+        if item.place in (Place.CHAMBER, Place.TRAY):
+            self._put(number, Place.CUSTOMER if TRAITS[item.kind].pieces else Place.GONE)
+            self._set(Role.ENTRY, False)
+            self._set(Role.HAND, False)
+
+    def _put(self, number: int, place: Place) -> None:
+        self.items[number] = replace(self.items[number], place=place)
+        self._record(place.value, number, self.items[number].kind.value)
+
+    # Bookkeeping
+
+    def _set(self, role: Role, active: bool) -> None:
+        if self.levels[role] != active:
+            self.levels[role] = active
+            self._changes.append(Change(role, active, self._now_s))
+            if role is Role.HAND and active and self.moving:
+                self._watch_hand()
+
+    def _at(self, at_s: float, happen: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (at_s, next(self._sequence), happen))
+
+    def _after(self, delay_s: float, happen: Callable[[], None]) -> None:
+        self._at(self._now_s + delay_s, happen)
+
+    def _record(self, what: str, item: int = 0, detail: str = "") -> None:
+        self.log.append(Entry(self._now_s, what, item, detail))

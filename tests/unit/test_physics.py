@@ -1,0 +1,243 @@
+"""The cabinet's world: what a right order of commands does, what a wrong one breaks, and laws that always hold."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from myrvm_hardware.drivers import Direction, EndSwitch, Role
+from myrvm_sim.physics import ImpossibleError, Jam, Kind, Mechanics, Place, World
+
+MECHANICS = Mechanics()
+
+
+def run_to(world: World, direction: Direction, switch: EndSwitch, now_s: float, limit_s: float = 2.0) -> float:
+    """Drive until an end switch closes, motor off; the time after."""
+    world.drive(direction, now_s)
+    for step in range(int(limit_s / 0.005)):
+        at_s = now_s + step * 0.005
+        if world.position(at_s) is switch:
+            world.drive(Direction.OFF, at_s)
+            return at_s + 0.1
+    raise AssertionError(f"{switch.name} not reached; log: {list(world.log)}")
+
+
+def accept(world: World, now_s: float) -> float:
+    """The right order of commands for taking an item."""
+    at_s = run_to(world, Direction.TO_BIN, EndSwitch.BIN, now_s)
+    return run_to(world, Direction.TO_CUSTOMER, EndSwitch.CLOSED, at_s)
+
+
+def give_back(world: World, now_s: float) -> float:
+    """The right order of commands for returning an item."""
+    at_s = run_to(world, Direction.TO_CUSTOMER, EndSwitch.CUSTOMER, now_s)
+    world.advance(at_s + 2.0)
+    return run_to(world, Direction.TO_BIN, EndSwitch.CLOSED, at_s + 2.0)
+
+
+def roles(world: World) -> list[tuple[Role, bool]]:
+    return [(change.role, change.active) for change in world.take_changes()]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in (Kind.HAND, Kind.NOTHING)])
+def test_an_accepted_item_falls_through_the_drop_sensor_into_the_bin(kind: Kind) -> None:
+    world = World(seed=3)
+    item = world.insert(kind, 1.0)
+    assert roles(world) == [(Role.ENTRY, True)]
+    end_s = accept(world, 1.5)
+    world.advance(end_s + 1.0)
+    changes = world.take_changes()
+    pieces = 2 if kind is Kind.TWO else 1
+    assert [(change.role, change.active) for change in changes] == [
+        (Role.ENTRY, False),
+        *[(Role.DROP, True), (Role.DROP, False)] * pieces,
+    ]
+    assert 0.05 < changes[2].at_s - changes[1].at_s < 0.1
+    assert 0.1 < changes[1].at_s - changes[0].at_s < 0.3
+    assert world.items[item.number].place is Place.BIN
+    assert world.pieces_in_bin == pieces
+    assert world.jam is None
+    assert world.position(end_s + 1.0) is EndSwitch.CLOSED
+
+
+def test_a_returned_item_is_taken_by_the_customer_after_his_reaction_time() -> None:
+    world = World(seed=3)
+    item = world.insert(Kind.SODA, 1.0)
+    end_s = give_back(world, 1.5)
+    assert world.items[item.number].place is Place.CUSTOMER
+    assert roles(world) == [(Role.ENTRY, True), (Role.HAND, True), (Role.ENTRY, False), (Role.HAND, False)]
+    assert world.pieces_in_bin == 0
+    assert world.insert(Kind.MINERAL, end_s).number == 2
+
+
+def test_travel_takes_the_time_of_the_data_sheet() -> None:
+    world = World(seed=1)
+    world.drive(Direction.TO_BIN, 0.0)
+    assert world.position(0.30) is EndSwitch.BETWEEN
+    assert world.position(0.42) is EndSwitch.BIN
+    assert world.place(0.42) == -1.0
+
+
+def test_reversing_without_a_pause_jams_and_turning_back_frees() -> None:
+    world = World()
+    world.drive(Direction.TO_BIN, 0.0)
+    world.drive(Direction.TO_CUSTOMER, 0.2)
+    assert world.jam is Jam.SOFT
+    stuck_at = world.place(0.2)
+    assert world.place(1.0) == stuck_at
+    world.drive(Direction.OFF, 1.0)
+    world.drive(Direction.TO_CUSTOMER, 1.2)
+    assert world.place(1.6) == stuck_at
+    world.drive(Direction.OFF, 1.6)
+    world.drive(Direction.TO_BIN, 1.7)
+    assert world.jam is None
+    assert world.position(2.2) is EndSwitch.BIN
+
+
+def test_a_pause_before_reversing_does_not_jam() -> None:
+    world = World()
+    world.drive(Direction.TO_BIN, 0.0)
+    world.drive(Direction.OFF, 0.2)
+    world.drive(Direction.TO_CUSTOMER, 0.201 + MECHANICS.dead_time_s)
+    assert world.jam is None
+    assert world.position(2.0) is EndSwitch.CUSTOMER
+
+
+@pytest.mark.parametrize("direction", [Direction.TO_BIN, Direction.TO_CUSTOMER])
+def test_a_motor_left_on_against_an_end_breaks_until_a_technician_comes(direction: Direction) -> None:
+    world = World()
+    world.drive(direction, 0.0)
+    world.advance(2.9)
+    assert world.jam is None
+    world.advance(4.0)
+    assert world.jam is Jam.HARD
+    world.drive(Direction.OFF, 4.0)
+    other = Direction.TO_CUSTOMER if direction is Direction.TO_BIN else Direction.TO_BIN
+    world.drive(other, 5.0)
+    assert abs(world.place(6.0)) == 1.0
+    world.stick(None, 6.0)
+    assert world.place(6.2) != world.place(6.5)
+
+
+def test_moving_on_with_a_hand_in_the_gate_catches_it() -> None:
+    world = World()
+    world.insert(Kind.HAND, 0.0)
+    world.drive(Direction.TO_CUSTOMER, 0.1)
+    world.advance(1.0)
+    assert world.jam is Jam.SOFT
+    assert any("hand" in entry.detail for entry in world.log if entry.what == "jam")
+
+
+def test_a_gate_that_stops_at_once_for_a_hand_does_not_catch_it() -> None:
+    world = World()
+    world.drive(Direction.TO_CUSTOMER, 0.0)
+    world.drive(Direction.OFF, 0.05)
+    world.insert(Kind.HAND, 0.1)
+    world.drive(Direction.TO_CUSTOMER, 0.2)
+    world.drive(Direction.OFF, 0.25)
+    world.advance(1.0)
+    assert world.jam is None
+
+
+@pytest.mark.parametrize(("kind", "hand"), [(Kind.HAND, True), (Kind.NOTHING, False)])
+def test_a_hand_and_a_disturbance_leave_by_themselves(kind: Kind, hand: bool) -> None:
+    world = World()
+    world.insert(kind, 0.0)
+    assert world.levels[Role.ENTRY]
+    assert world.levels[Role.HAND] is hand
+    world.advance(5.0)
+    assert not world.levels[Role.ENTRY]
+    assert not world.levels[Role.HAND]
+    assert world.items[1].place is Place.GONE
+
+
+def test_the_emergency_stop_cuts_the_motor() -> None:
+    world = World()
+    world.drive(Direction.TO_BIN, 0.0)
+    world.set_emergency(True, 0.1)
+    stopped_at = world.place(0.2)
+    assert world.place(10.0) == stopped_at
+    assert world.jam is None
+    world.set_emergency(False, 10.0)
+    assert world.position(11.0) is EndSwitch.BIN
+
+
+def test_nobody_puts_an_item_into_a_full_chamber_or_an_open_gate() -> None:
+    world = World()
+    world.insert(Kind.CAN, 0.0)
+    with pytest.raises(ImpossibleError, match=r"item 1 .can. is still in the chamber"):
+        world.insert(Kind.MILK, 0.1)
+    world.pull_out(0.2)
+    assert world.items[1].place is Place.CUSTOMER
+    world.drive(Direction.TO_BIN, 0.3)
+    with pytest.raises(ImpossibleError, match="not closed"):
+        world.insert(Kind.MILK, 0.8)
+
+
+def test_the_scale_shows_the_item_with_noise() -> None:
+    world = World()
+    item = world.insert(Kind.NOT_EMPTY, 0.0)
+    shown = [world.weigh(0.1) for _ in range(50)]
+    assert sum(shown) / 50 == pytest.approx(item.weight_kg, abs=0.002)
+    assert len(set(shown)) > 1
+    world.pull_out(0.2)
+    assert abs(world.weigh(0.3)) < 0.02
+
+
+def test_the_bin_reports_that_it_is_full_and_empty() -> None:
+    world = World(mechanics=Mechanics(bin_capacity=1))
+    world.insert(Kind.MINERAL, 0.0)
+    end_s = accept(world, 0.1)
+    world.advance(end_s + 1.0)
+    assert world.levels[Role.BIN_FULL]
+    world.empty_bin(end_s + 1.0)
+    assert not world.levels[Role.BIN_FULL]
+
+
+ACTIONS = st.one_of(
+    st.tuples(st.just("drive"), st.sampled_from(Direction)),
+    st.tuples(st.just("insert"), st.sampled_from(Kind)),
+    st.tuples(st.just("stick"), st.sampled_from([Jam.SOFT, Jam.HARD, None])),
+    st.tuples(st.just("set_emergency"), st.booleans()),
+    st.tuples(st.just("set_door"), st.booleans()),
+)
+SCRIPTS = st.lists(st.tuples(st.floats(0.0, 4.0), ACTIONS), max_size=25)
+
+
+def play(script: list, looks_s: list[float]) -> World:
+    """Play a script; `looks_s` are times at which somebody looks in between."""
+    world, now_s = World(seed=5), 0.0
+    looks = sorted(looks_s)
+    for pause_s, (name, value) in script:
+        now_s += pause_s
+        while looks and looks[0] <= now_s:
+            world.advance(looks.pop(0))
+        try:
+            getattr(world, name)(value, now_s)
+        except ImpossibleError:
+            assert name == "insert"
+    world.advance(now_s + 20.0)
+    return world
+
+
+@given(SCRIPTS)
+def test_laws_of_the_world(script: list) -> None:
+    world = play(script, [])
+    changes = world.take_changes()
+    assert all(a.at_s <= b.at_s for a, b in pairwise(changes))
+    for role in world.levels:
+        own = [change.active for change in changes if change.role is role]
+        assert own == [index % 2 == 0 for index in range(len(own))], "levels alternate, from inactive"
+    assert -1.0 <= world.place(1e6) <= 1.0
+    dropped = {entry.item for entry in world.log if entry.what == "falling"}
+    assert {item.number for item in world.items.values() if item.place is Place.BIN} == dropped
+    pieces = sum(2 if world.items[number].kind is Kind.TWO else 1 for number in dropped)
+    assert world.pieces_in_bin == pieces
+    assert not world.levels[Role.DROP]
+
+
+@given(SCRIPTS, st.lists(st.floats(0.0, 60.0), max_size=30))
+def test_looking_does_not_change_what_happens(script: list, looks_s: list[float]) -> None:
+    assert list(play(script, looks_s).log) == list(play(script, []).log)
