@@ -23,12 +23,14 @@ from myrvm_core.errors import RvmError
 from myrvm_core.settings import Settings
 from myrvm_interfaces.msg import NodeHealth
 from rclpy.client import Client
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from rclpy.task import Future
+from rclpy.timer import Timer
 
 from myrvm_core import log, paths
 from myrvm_ros import qos
@@ -36,6 +38,7 @@ from myrvm_ros.parameters import Parameters
 
 HEARTBEAT_TOPIC = "system/node_health"
 HEARTBEAT_PERIOD_S = 1.0
+HEARTBEAT_UNCONFIGURED_S = 0.2  # a new process is noticed soon
 RCLError: type[Exception] = rclpy_implementation.RCLError
 InvalidHandle: type[Exception] = rclpy_implementation.InvalidHandle
 
@@ -66,11 +69,13 @@ class ManagedNode(LifecycleNode, Generic[S]):
         self._configured = ExitStack()
         self._active = ExitStack()
         self._phase = self._configured
+        self._monotonic = Clock(clock_type=ClockType.STEADY_TIME)
+        self._pending: set[Timer] = set()  # one-shot timers that have not fired
         self._failure = ""
         self._answer_impossible_transitions()
         self._started_at = self.get_clock().now().to_msg()
         self._heartbeat = self.create_publisher(NodeHealth, HEARTBEAT_TOPIC, qos.HEARTBEAT)
-        self.create_timer(HEARTBEAT_PERIOD_S, self._beat)
+        self._heartbeat_timer = self.create_timer(HEARTBEAT_UNCONFIGURED_S, self._beat)
 
     # What a node overrides
 
@@ -136,16 +141,22 @@ class ManagedNode(LifecycleNode, Generic[S]):
 
     def timer(self, period_s: float, callback: Callable[[], None]) -> None:
         """Call `callback` each `period_s` seconds."""
-        self.on_release(self.destroy_timer, self.create_timer(period_s, callback))
+        self.on_release(self.destroy_timer, self.create_timer(period_s, callback, clock=self._monotonic))
 
     def after(self, delay_s: float, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call `callback` once, `delay_s` seconds from now (monotonic). Returns what cancels it."""
-        timer = self.create_timer(max(delay_s, 1e-3), lambda: (cancel(), callback()))
+        """Call `callback` once, in `delay_s` seconds, unless the node is deactivated before. Returns what cancels it."""
+
+        def fire() -> None:
+            cancel()
+            callback()
 
         def cancel() -> None:
-            self.destroy_timer(timer)
+            if timer in self._pending:
+                self._pending.remove(timer)
+                self.destroy_timer(timer)
 
-        self.on_release(cancel)
+        timer = self.create_timer(max(delay_s, 1e-3), fire, clock=self._monotonic)
+        self._pending.add(timer)
         return cancel
 
     def call(self, client: Client, request: Any, timeout_s: float, done: Callable[[Any | None], None]) -> None:
@@ -153,10 +164,9 @@ class ManagedNode(LifecycleNode, Generic[S]):
         future = client.call_async(request)
 
         def expire() -> None:
-            if not future.done():
-                client.remove_pending_request(future)
-                future.cancel()
-                done(None)
+            client.remove_pending_request(future)
+            future.cancel()
+            done(None)
 
         cancel = self.after(timeout_s, expire)
 
@@ -166,6 +176,12 @@ class ManagedNode(LifecycleNode, Generic[S]):
                 done(answer.result())
 
         future.add_done_callback(answered)
+
+    def ask(self, client: Client, request: Any, timeout_s: float) -> Future:
+        """`call` for an `async def` service callback: await the response, or None."""
+        future = Future(executor=self.executor)
+        self.call(client, request, timeout_s, future.set_result)
+        return future
 
     def run_in_worker(self, function: Callable[..., Any], *arguments: Any) -> Future:
         """Run `function` on the node's worker thread. Await the future in an `async def` service callback."""
@@ -201,18 +217,27 @@ class ManagedNode(LifecycleNode, Generic[S]):
         """`lifecycle_msgs/State` id."""
         return self._state_machine.current_state[0]
 
+    @property
+    def active(self) -> bool:
+        """Whether the node is active."""
+        return self.state_id == State.PRIMARY_STATE_ACTIVE
+
     # Lifecycle
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Read and check the parameters, then `configure`."""
+
         def build() -> None:
             self.settings = self._settings_parameters.read()  # pyright: ignore[reportAttributeAccessIssue]
             self._worker = ThreadPoolExecutor(1, thread_name_prefix=self.get_name())
             self.on_release(self._worker.shutdown)
+            self._heartbeat_timer.timer_period_ns = round(HEARTBEAT_PERIOD_S * 1e9)
             self.configure()
 
         return self._attempt("configure", self._configured, build)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let publishers send, then `activate`."""
         super().on_activate(state)
         result = self._attempt("activate", self._active, self.activate)
         if result != TransitionCallbackReturn.SUCCESS:
@@ -220,25 +245,35 @@ class ManagedNode(LifecycleNode, Generic[S]):
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Release what `activate` made."""
+        self._cancel_pending()
         result = self._release("deactivate", self._active)
         super().on_deactivate(state)
         return result
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Release what `configure` made."""
         return self._release("cleanup", self._configured)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Release everything; the process ends."""
         self.release()
         return TransitionCallbackReturn.SUCCESS
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Release everything; the node may be configured again."""
         self.release()
         return TransitionCallbackReturn.SUCCESS
 
     def release(self) -> None:
         """Release everything, whatever the state."""
+        self._cancel_pending()
         self._release("deactivate", self._active)
         self._release("cleanup", self._configured)
+
+    def _cancel_pending(self) -> None:
+        while self._pending:
+            self.destroy_timer(self._pending.pop())
 
     def _answer_impossible_transitions(self) -> None:
         # rclpy raises through the executor when a stranger asks for a transition that the state does not have.

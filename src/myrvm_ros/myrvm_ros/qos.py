@@ -6,6 +6,7 @@
 | STATE | reliable | transient local | 1 | what is so now: a late subscriber gets it at once |
 | EVENT | reliable | transient local | 100 | what happened: edges and results, also for a node that was restarted |
 | HEARTBEAT | best effort | volatile | 10 | sent again in a second anyway; depth for all nodes at once |
+| DIAGNOSTICS | reliable | volatile | 10 | /diagnostics, as rqt and diagnostic_aggregator expect it |
 """
 
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -32,5 +33,11 @@ HEARTBEAT = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
     depth=10,
     reliability=ReliabilityPolicy.BEST_EFFORT,
+    durability=DurabilityPolicy.VOLATILE,
+)
+DIAGNOSTICS = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=10,
+    reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.VOLATILE,
 )

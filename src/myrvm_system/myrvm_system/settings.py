@@ -1,0 +1,48 @@
+"""Settings of the nodes of this package."""
+
+from __future__ import annotations
+
+from myrvm_core.settings import Settings, setting
+
+
+class ManagerSettings(Settings):
+    """The lifecycle manager."""
+
+    autostart: bool = setting(True, "Configure and activate all nodes as soon as the manager runs.")
+    heartbeat_timeout_s: float = setting(
+        4.0, "Silence after which a node's process is looked at.", unit="s", minimum=1.5, maximum=60.0
+    )
+    silence_limit_s: float = setting(
+        20.0, "Silence after which even a busy process is replaced.", unit="s", minimum=2.0, maximum=600.0
+    )
+    transition_timeout_s: float = setting(
+        60.0, "Longest time that a node may take for one transition.", unit="s", minimum=1.0, maximum=600.0
+    )
+    appear_timeout_s: float = setting(
+        20.0, "Time within which a started process must send its first heartbeat.", unit="s", minimum=1.0, maximum=600.0
+    )
+    manage_timeout_s: float = setting(
+        60.0, "Longest time that a verb of system/manage waits for its end.", unit="s", minimum=1.0, maximum=600.0
+    )
+
+
+class HealthSettings(Settings):
+    """The health monitor."""
+
+    period_s: float = setting(1.0, "Time between two looks.", unit="s", minimum=0.2, maximum=60.0)
+    cpu_percent: float = setting(80.0, "Warn above this load of the whole CPU.", unit="%", minimum=1.0, maximum=100.0)
+    memory_percent: float = setting(85.0, "Warn above this share of memory.", unit="%", minimum=1.0, maximum=100.0)
+    disk_percent: float = setting(90.0, "Warn above this share of the disk.", unit="%", minimum=1.0, maximum=100.0)
+    temperature_c: float = setting(
+        75.0, "Warn above this temperature of any zone.", unit="degC", minimum=0.0, maximum=150.0
+    )
+    hysteresis: float = setting(
+        3.0, "A warning ends this far below its threshold (% or degC).", minimum=0.0, maximum=50.0
+    )
+    smoothing_s: float = setting(
+        5.0, "CPU load is the mean over this time.", unit="s", minimum=0.0, maximum=300.0
+    )
+    stale_after_s: float = setting(
+        4.0, "A node without a heartbeat for this long is stale.", unit="s", minimum=1.5, maximum=60.0
+    )
+    sysfs_root: str = setting("/sys", "Where thermal zones and GPU load are read.")
