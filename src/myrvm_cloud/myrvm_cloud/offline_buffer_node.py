@@ -1,0 +1,221 @@
+"""Node that keeps deposits and telemetry on disk until the server has them; `buffer.DepositBuffer` owns the logic.
+
+Publishes `buffer/status` (BufferStatus). Serves `buffer/enqueue` (EnqueueDeposit), `buffer/update` (UpdateDeposit),
+`buffer/list_open` (ListOpenDeposits), `buffer/lease` (LeaseDeposits), `buffer/ack` (AckDeposits), `buffer/nack`
+(NackDeposits), `buffer/enqueue_telemetry` (EnqueueTelemetry). All work on the file is done by the node's worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from myrvm_core.deposit_record import Stage
+from myrvm_core.errors import RvmError, StorageError
+from myrvm_core.settings import Settings, setting
+from myrvm_interfaces.msg import BufferStatus, NodeHealth
+from myrvm_interfaces.srv import (
+    AckDeposits,
+    EnqueueDeposit,
+    EnqueueTelemetry,
+    LeaseDeposits,
+    ListOpenDeposits,
+    NackDeposits,
+    UpdateDeposit,
+)
+from myrvm_ros.managed_node import Health, ManagedNode, run
+from myrvm_ros.stamps import NANOSECONDS, to_message
+from rclpy.task import Future
+
+from myrvm_cloud.buffer import DepositBuffer
+from myrvm_core import paths
+from myrvm_ros import conversions, qos
+
+EXPIRE_PERIOD_S = 1.0
+PROBE_PERIOD_S = 5.0
+PRUNE_PERIOD_S = 3600.0
+WAITING_LIMIT = 100
+LEASE_LIMIT = 500
+LEASE_DURATION_S = (1.0, 600.0)
+TELEMETRY_LIMIT = 100
+
+
+class OfflineBufferSettings(Settings):
+    """Settings of the offline buffer."""
+
+    file: str = setting("buffer/deposits.db", "SQLite file, relative to the machine's data folder.", pattern=r".+")
+    telemetry_limit: int = setting(
+        1000,
+        "Measurements kept; the oldest are dropped first.",
+        unit="rows",
+        minimum=1,
+        maximum=1_000_000,
+        env="OFFLINE_BUFFER_SIZE",
+    )
+    keep_acked_days: float = setting(
+        30.0, "Credited deposits are deleted after so long; no others ever.", unit="days", minimum=1.0, maximum=3650.0
+    )
+
+
+class OfflineBufferNode(ManagedNode[OfflineBufferSettings]):
+    """See the module."""
+
+    settings_type = OfflineBufferSettings
+
+    def __init__(self) -> None:
+        super().__init__("offline_buffer")
+
+    def configure(self) -> None:
+        self._buffer = DepositBuffer(
+            paths.data() / self.settings.file,
+            self.settings.telemetry_limit,
+            self.settings.keep_acked_days,
+            self.now_ns(),
+        )
+        self.on_release(lambda: self._worker.submit(self._buffer.close).result())
+        self._reported = 0
+        self._waiting = 0
+        self._status: Any = None
+        self._publisher = self.publisher(BufferStatus, "buffer/status", qos.STATE)
+        self._report_salvage()
+
+    def activate(self) -> None:
+        self._serving, self._counting, self._changed_again = True, False, False
+        self.on_release(setattr, self, "_serving", False)
+        self._serve(EnqueueDeposit, "buffer/enqueue", self._enqueue)
+        self._serve(UpdateDeposit, "buffer/update", self._update)
+        self._serve(ListOpenDeposits, "buffer/list_open", self._list_open)
+        self._serve(LeaseDeposits, "buffer/lease", self._lease)
+        self._serve(AckDeposits, "buffer/ack", self._ack)
+        self._serve(NackDeposits, "buffer/nack", self._nack)
+        self._serve(EnqueueTelemetry, "buffer/enqueue_telemetry", self._enqueue_telemetry)
+        self.timer(EXPIRE_PERIOD_S, lambda: self._maintain(self._buffer.expire))
+        self.timer(PRUNE_PERIOD_S, lambda: self._maintain(self._buffer.prune))
+        self.timer(PROBE_PERIOD_S, self._probe)
+        self._changed()
+
+    def health(self) -> Health:
+        status = self._status
+        if status is None:
+            return Health()
+        values: dict[str, float | int | str] = {
+            name: getattr(status, name)
+            for name in ("held", "pending", "leased", "acked", "dead", "telemetry", "file_bytes", "salvaged")
+        }
+        if not self._buffer.writable:
+            return Health(NodeHealth.ERROR, f"{self._buffer.file} cannot be written: disk full or broken", values)
+        if self._buffer.reports:
+            return Health(NodeHealth.WARN, str(self._buffer.reports[-1]), values)
+        if status.dead:
+            return Health(NodeHealth.WARN, f"{status.dead} deposits wait for a technician", values)
+        return Health(values=values)
+
+    # Services: each handler runs on the worker and fills the response
+
+    def _enqueue(self, request: EnqueueDeposit.Request, response: EnqueueDeposit.Response) -> None:
+        self._buffer.enqueue(conversions.record_from_message(request.record), self.now_ns())
+        response.stored = True
+
+    def _update(self, request: UpdateDeposit.Request, response: UpdateDeposit.Response) -> None:
+        self._buffer.update(request.deposit_id, Stage(request.stage), request.shown, self.now_ns())
+        response.updated = True
+
+    def _list_open(self, _: ListOpenDeposits.Request, response: ListOpenDeposits.Response) -> None:
+        response.records = [conversions.record_to_message(record) for record in self._buffer.list_open()]
+
+    def _lease(self, request: LeaseDeposits.Request, response: LeaseDeposits.Response) -> None:
+        limit = min(max(request.limit, 1), LEASE_LIMIT)
+        duration_s = min(max(request.duration_s, LEASE_DURATION_S[0]), LEASE_DURATION_S[1])
+        response.lease_id, records = self._buffer.lease(limit, int(duration_s * NANOSECONDS), self.now_ns())
+        response.records = [conversions.record_to_message(record) for record in records]
+
+    def _ack(self, request: AckDeposits.Request, response: AckDeposits.Response) -> None:
+        response.acked = self._buffer.ack(list(request.deposit_ids), self.now_ns())
+
+    def _nack(self, request: NackDeposits.Request, response: NackDeposits.Response) -> None:
+        deposit_ids = list(request.deposit_ids)
+        response.updated = self._buffer.nack(
+            request.lease_id, deposit_ids, request.permanent, request.reason, self.now_ns()
+        )
+        if request.permanent and response.updated:
+            self.log.warning("deposits refused by the server", deposits=deposit_ids, reason=request.reason)
+
+    def _enqueue_telemetry(self, request: EnqueueTelemetry.Request, response: EnqueueTelemetry.Response) -> None:
+        records = [conversions.telemetry_from_message(record) for record in list(request.records)[:TELEMETRY_LIMIT]]
+        response.dropped = self._buffer.enqueue_telemetry(records)
+        response.stored = len(records)
+
+    # Between the executor and the worker
+
+    def _serve(self, service_type: Any, name: str, handle: Callable[[Any, Any], None]) -> None:
+        def handled(request: Any, response: Any) -> Any:
+            try:
+                handle(request, response)
+            except (RvmError, ValueError) as error:
+                self._refuse(name, response, str(error))
+            return response
+
+        def finished(_: Future) -> None:
+            self._waiting -= 1
+            self._changed()
+
+        def callback(request: Any, response: Any) -> Any:
+            if self._waiting >= WAITING_LIMIT:
+                return self._refuse(name, response, f"{WAITING_LIMIT} requests are waiting for the disk already")
+            self._waiting += 1
+            future = self.run_in_worker(handled, request, response)
+            future.add_done_callback(finished)
+            return future
+
+        self.service(service_type, name, callback)
+
+    def _refuse(self, name: str, response: Any, problem: str) -> Any:
+        self.log.error("request refused", service=name, error=problem)
+        if hasattr(response, "message"):
+            response.message = problem
+        return response
+
+    def _maintain(self, function: Callable[[int], int]) -> None:
+        def finished(done: Future) -> None:
+            if isinstance(error := done.exception(), StorageError):
+                self.log.error("maintenance failed", error=str(error))
+            if error or done.result():
+                self._changed()
+
+        self.run_in_worker(function, self.now_ns()).add_done_callback(finished)
+
+    def _probe(self) -> None:
+        if not self._buffer.writable:
+            self._maintain(self._buffer.probe)
+
+    # Figures
+
+    def _changed(self) -> None:
+        """Count and publish; one count at a time, and one more where something changed during it."""
+        self._changed_again = self._counting
+        if self._serving and not self._counting:
+            self._counting = True
+            self.run_in_worker(self._buffer.status, self.now_ns()).add_done_callback(self._counted)
+
+    def _counted(self, done: Future) -> None:
+        self._counting = False
+        self._report_salvage()
+        if (error := done.exception()) is not None:
+            self.log.error("buffer cannot be counted", error=str(error))
+        elif self._serving:
+            self._status = done.result()
+            message = BufferStatus(**vars(self._status))
+            message.header.stamp = to_message(self.now_ns())
+            self._publisher.publish(message)
+        if self._changed_again:
+            self._changed()
+
+    def _report_salvage(self) -> None:
+        for report in self._buffer.reports[self._reported :]:
+            self._reported += 1
+            self.log.error(str(report), lost=list(report.lost), aside=str(report.aside))
+
+
+def main() -> None:
+    """Entry point."""
+    run(OfflineBufferNode)

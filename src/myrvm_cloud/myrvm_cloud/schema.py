@@ -1,0 +1,96 @@
+"""The buffer's SQLite file: how it is opened, its tables, and the numbered migrations that make and change them.
+
+WAL with synchronous=FULL: a commit has reached the disk before it is answered (https://sqlite.org/pragma.html#pragma_synchronous).
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from myrvm_core.errors import StorageError
+
+PAGE_BYTES = 4096
+BUSY_TIMEOUT_S = 2.0
+
+# Number n (counted from 1) brings a file from user_version n - 1 to n. Never change one that was released: add one.
+MIGRATIONS = (
+    """
+    CREATE TABLE deposits (
+        seq INTEGER PRIMARY KEY,                -- order of arrival, whatever the clock did
+        deposit_id TEXT NOT NULL UNIQUE,
+        session_kind INTEGER NOT NULL, session_id TEXT NOT NULL, account_id TEXT NOT NULL,
+        session_started_at_ns INTEGER NOT NULL,
+        class_name TEXT NOT NULL, score REAL NOT NULL, points INTEGER NOT NULL, weight_kg REAL,
+        accepted_at_ns INTEGER NOT NULL,
+        model_name TEXT NOT NULL, model_version TEXT NOT NULL, model_sha256 TEXT NOT NULL,
+        crc INTEGER NOT NULL,                   -- CRC-32 of the columns above: damage inside a row is seen
+        stage INTEGER NOT NULL, shown INTEGER NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('held', 'pending', 'leased', 'acked', 'dead', 'void')),
+        attempts INTEGER NOT NULL, lease_id TEXT NOT NULL,
+        leased_at_ns INTEGER NOT NULL, leased_until_ns INTEGER NOT NULL,
+        changed_at_ns INTEGER NOT NULL, reason TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX deposits_by_state ON deposits (state);
+    CREATE INDEX deposits_open ON deposits (seq) WHERE stage = 1 OR shown = 0;
+    """,
+    """
+    CREATE TABLE telemetry (
+        seq INTEGER PRIMARY KEY,
+        stamp_ns INTEGER NOT NULL, source TEXT NOT NULL, name TEXT NOT NULL, value REAL
+    ) STRICT;
+    CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    INSERT INTO counters VALUES ('telemetry_dropped', 0), ('probe', 0);
+    """,
+)
+DEPOSIT_COLUMNS = (
+    "seq", "deposit_id", "session_kind", "session_id", "account_id", "session_started_at_ns", "class_name", "score",
+    "points", "weight_kg", "accepted_at_ns", "model_name", "model_version", "model_sha256", "crc", "stage", "shown",
+    "state", "attempts", "lease_id", "leased_at_ns", "leased_until_ns", "changed_at_ns", "reason",
+)  # fmt: skip
+CONTENT_COLUMNS = DEPOSIT_COLUMNS[1 : DEPOSIT_COLUMNS.index("crc")]
+TELEMETRY_COLUMNS = ("seq", "stamp_ns", "source", "name", "value")
+
+
+def crc_of(row: Mapping[str, Any]) -> int:
+    """CRC-32 of a deposit's content, which never changes after it was enqueued."""
+    return zlib.crc32(json.dumps([row[name] for name in CONTENT_COLUMNS]).encode())
+
+
+def connect(file: Path) -> sqlite3.Connection:
+    """Open the file with the pragmas that a buffer needs. Transactions are begun and ended by hand."""
+    connection = sqlite3.connect(file, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    connection.text_factory = lambda text: text.decode("utf-8", "replace")  # a damaged text is seen by its CRC
+    try:
+        connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
+        # secure_delete: no page holds rows that are no longer true, should the file have to be salvaged.
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def migrate(connection: sqlite3.Connection, file: Path) -> None:
+    """Bring the file to the newest schema, each step in a transaction of its own.
+
+    Raises:
+        StorageError: the file is newer than this software.
+    """
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(MIGRATIONS):
+        raise StorageError(
+            f"{file} has schema version {version}, newer than this software knows; allowed: 0 .. {len(MIGRATIONS)}"
+        )
+    for number, statements in enumerate(MIGRATIONS[version:], version + 1):
+        try:
+            connection.executescript(f"BEGIN IMMEDIATE; {statements} PRAGMA user_version={number}; COMMIT;")
+        except sqlite3.Error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
