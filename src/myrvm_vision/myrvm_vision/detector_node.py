@@ -1,0 +1,245 @@
+"""The detector: looks at camera frames and says whether an item is accepted.
+
+Serves `detector/classify` (myrvm_interfaces/Classify), a vote over frames that were captured after the item arrived.
+Publishes `detector/detections` (myrvm_interfaces/Detections) and `detector/annotated` (sensor_msgs/Image) while
+somebody listens and no item is classified. Subscribes `camera/image_raw` (sensor_msgs/Image) while a frame is wanted.
+`recognizer` judges a frame, `myrvm_core.voting` counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, cast
+
+from myrvm_core.errors import ImageError, ModelError
+from myrvm_core.verdict import Outcome, Reason, Verdict
+from myrvm_core.voting import Vote
+from myrvm_interfaces.msg import Detections, NodeHealth
+from myrvm_interfaces.srv import Classify
+from myrvm_ros.managed_node import Health, ManagedNode, run
+from rclpy.subscription import Subscription
+from rclpy.task import Future
+from sensor_msgs.msg import Image
+
+from myrvm_ros import conversions, image_codec, qos, stamps
+from myrvm_vision import recognizer
+from myrvm_vision.recognizer import Look
+from myrvm_vision.settings import DetectorSettings
+
+LISTENERS_PERIOD_S = 0.5
+WAITING_LIMIT = 4  # there is one chamber: more requests at once are a defect of somebody else's
+
+
+@dataclass
+class Request:
+    """One item that is being classified."""
+
+    arrived_ns: int
+    vote: Vote
+    answer: Future
+    begun_s: float
+    cancel: Callable[[], None] = lambda: None
+    wait_s: float = 0.0
+    last_ns: int = -1
+
+    def wants(self, stamp_ns: int) -> bool:
+        """Whether a frame may vote: never one older than the item's arrival, none twice."""
+        return stamp_ns >= self.arrived_ns and stamp_ns > self.last_ns
+
+
+class DetectorNode(ManagedNode[DetectorSettings]):
+    """The detector node."""
+
+    settings_type = DetectorSettings
+
+    def __init__(self) -> None:
+        super().__init__("detector")
+
+    def configure(self) -> None:
+        """Load and warm up the model, read the rules."""
+        self._recognizer = recognizer.load(self.settings)
+        self.on_release(self._recognizer.close)
+        self._detections = self.publisher(Detections, "detector/detections", qos.IMAGE)
+        self._annotated = self.publisher(Image, "detector/annotated", qos.IMAGE)
+        self._engine_failure = ""
+        self._verdicts = self._skipped = 0
+        self._last_verdict_s = 0.0
+        self.log.info("model loaded", model=self._recognizer.model.name, version=self._recognizer.model.version)
+
+    def activate(self) -> None:
+        """Serve."""
+        self._requests: list[Request] = []
+        self._newest: Image | None = None
+        self._serving = True
+        self._looking = False
+        self._next_stream_s = 0.0
+        self._camera: Subscription | None = None
+        self.on_release(self._stop)
+        self.service(Classify, "detector/classify", self._classify)
+        self.timer(LISTENERS_PERIOD_S, self._listen_where_wanted)
+
+    def health(self) -> Health:
+        """An engine that failed is an error until it works again."""
+        values: dict[str, float | int | str] = {
+            "verdicts": self._verdicts,
+            "frames_skipped": self._skipped,
+            "last_verdict_s": round(self._last_verdict_s, 3),
+        }
+        if self._engine_failure:
+            return Health(NodeHealth.ERROR, f"engine failed: {self._engine_failure}", values)
+        return Health(values=values)
+
+    # Frames: only while somebody wants them, since receiving 15 a second costs 5 % of a core (docs/recognition.md)
+
+    def _streaming(self) -> bool:
+        return bool(self._detections.get_subscription_count() or self._annotated.get_subscription_count())
+
+    def _listen_where_wanted(self) -> None:
+        if not self._requests and not self._streaming():
+            self._stop_listening()
+        elif self._camera is None:
+            self._camera = self.create_subscription(Image, "camera/image_raw", self._frame, qos.IMAGE)
+
+    def _stop_listening(self) -> None:
+        if self._camera is not None:
+            self.destroy_subscription(self._camera)
+        self._camera = self._newest = None
+
+    def _frame(self, message: Image) -> None:
+        self._skipped += self._newest is not None
+        self._newest = message
+        self._look()
+
+    def _look(self) -> None:
+        """Hand the newest frame to the worker, unless that is busy or nobody wants this frame."""
+        message = self._newest
+        if message is None or self._looking:
+            return
+        self._newest = None
+        stamp_ns = stamps.to_ns(message.header.stamp)
+        voters = [request for request in self._requests if request.wants(stamp_ns)]
+        if not voters and (self._requests or not self._streaming() or monotonic() < self._next_stream_s):
+            return
+        for request in voters:
+            request.last_ns = stamp_ns
+            request.wait_s = request.wait_s or monotonic() - request.begun_s
+        self._next_stream_s = monotonic() + 1.0 / self.settings.stream_hz
+        self._looking = True
+        looked = self.run_in_worker(self._judge, message, stamp_ns)
+        looked.add_done_callback(lambda done: self._looked(done, message, voters))
+
+    def _judge(self, message: Image, stamp_ns: int) -> Look:
+        return self._recognizer.look(image_codec.from_message(message), stamp_ns)
+
+    def _looked(self, done: Future, message: Image, voters: list[Request]) -> None:
+        self._looking = False
+        if not self._serving:
+            return
+        error = done.exception()
+        if isinstance(error, ImageError):
+            self.log.warning("frame skipped", error=str(error))
+        elif isinstance(error, ModelError):
+            self._fail(str(error), voters)
+        else:
+            self._count(cast(Look, done.result()), message, voters)
+        self._listen_where_wanted()
+        self._look()
+
+    def _count(self, look: Look, message: Image, voters: list[Request]) -> None:
+        self._engine_failure = ""
+        for request in voters:
+            request.vote.add(look.ballot)
+            if request.vote.closed:
+                self._close(request)
+        if not voters and not self._requests:
+            self._publish(look, message)
+
+    def _publish(self, look: Look, message: Image) -> None:
+        if self._detections.get_subscription_count():
+            self._detections.publish(
+                Detections(
+                    header=message.header,
+                    image_width_px=message.width,
+                    image_height_px=message.height,
+                    model=conversions.model_to_message(self._recognizer.model),
+                    inference_s=look.inference.inference_s,
+                    detections=[conversions.detection_to_message(found) for found in look.inference.detections],
+                )
+            )
+        if self._annotated.get_subscription_count():
+            picture = recognizer.annotate(image_codec.from_message(message), look)
+            stamp_ns = stamps.to_ns(message.header.stamp)
+            self._annotated.publish(image_codec.to_message(picture, "bgr8", stamp_ns, message.header.frame_id))
+
+    # Requests
+
+    def _classify(self, asked: Any, _: Any) -> Future:
+        request = Request(
+            arrived_ns=stamps.to_ns(asked.item_arrived_at) or self.now_ns(),
+            vote=Vote(self.settings.votes),
+            answer=Future(),
+            begun_s=monotonic(),
+        )
+        if len(self._requests) >= WAITING_LIMIT:
+            self.log.warning("too many items at once", limit=WAITING_LIMIT)
+            self._answer_with(request, request.vote.verdict(self._recognizer.model, 0.0, 0.0))
+            return request.answer
+        timeout_s = self.settings.vote_timeout_s
+        if math.isfinite(asked.timeout_s) and asked.timeout_s > 0.0:
+            timeout_s = min(max(asked.timeout_s, 0.1), 30.0)
+        self._requests.append(request)
+        request.cancel = self.after(timeout_s, lambda: self._close(request))
+        self._listen_where_wanted()
+        self._look()
+        return request.answer
+
+    def _close(self, request: Request) -> None:
+        total_s = monotonic() - request.begun_s
+        self._finish(request, request.vote.verdict(self._recognizer.model, request.wait_s or total_s, total_s))
+
+    def _fail(self, error: str, voters: list[Request]) -> None:
+        self._engine_failure = error
+        self.log.error("engine failed", error=error)
+        for request in voters:
+            self._finish(request, Verdict(Outcome.REJECTED, Reason.ENGINE_FAILED, model=self._recognizer.model))
+
+    def _finish(self, request: Request, verdict: Verdict) -> None:
+        if request not in self._requests:
+            return
+        self._requests.remove(request)
+        request.cancel()
+        self._verdicts += 1
+        self._last_verdict_s = verdict.times.total_s
+        self._answer_with(request, verdict)
+
+    def _answer_with(self, request: Request, verdict: Verdict) -> None:
+        self.log.info(
+            "verdict",
+            outcome=verdict.outcome.name,
+            reason=verdict.reason.name,
+            class_name=verdict.class_name,
+            score=round(verdict.score, 3),
+            votes=f"{verdict.votes_for}/{verdict.votes_total}",
+            total_s=round(verdict.times.total_s, 3),
+        )
+        request.answer.set_result(Classify.Response(verdict=conversions.verdict_to_message(verdict)))
+
+    def _stop(self) -> None:
+        self._serving = False
+        self._stop_listening()
+        for request in self._requests:
+            request.cancel()
+            request.answer.cancel()
+        self._requests.clear()
+
+
+def main() -> None:
+    """Run the node."""
+    run(DetectorNode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""One picture in, one decision out: engine, picture quality and rules put together. No ROS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import perf_counter
+
+import cv2
+import numpy as np
+from myrvm_core.rules import Decision, Findings, RuleTable, separate_items
+from myrvm_core.verdict import ModelInfo
+from myrvm_core.voting import Ballot
+from numpy.typing import NDArray
+
+from myrvm_core import paths, rules
+from myrvm_vision import model_store, picture_quality
+from myrvm_vision.engine import Engine, EngineOptions, Inference, make_engine
+from myrvm_vision.picture_quality import QualityLimits
+from myrvm_vision.postprocess import Limits
+from myrvm_vision.settings import DetectorSettings
+
+COLOURS = {True: (80, 200, 80), False: (60, 60, 220)}  # BGR: an item, a detection too weak to be one
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one frame gave; `ballot` is its vote."""
+
+    inference: Inference
+    findings: Findings
+    ballot: Ballot
+
+
+class Recognizer:
+    """Looks at frames. Used by one thread at a time."""
+
+    def __init__(
+        self, engine: Engine, model: ModelInfo, table: RuleTable, quality: QualityLimits, settings: DetectorSettings
+    ) -> None:
+        self.model = model
+        self._engine = engine
+        self._table = table
+        self._quality = quality
+        self._settings = settings
+
+    def look(self, image: NDArray[np.uint8], stamp_ns: int) -> Look:
+        """Judge one frame: height x width x 3, BGR, uint8, captured at `stamp_ns` (ROS time).
+
+        Raises:
+            ModelError: the engine failed.
+        """
+        inference = self._engine.infer(image)
+        begun = perf_counter()
+        items = separate_items(inference.detections, self._settings.item_score, self._settings.same_item_overlap)
+        findings = Findings(items, self._quality.faults(picture_quality.measure(image)))
+        decision = self._table.decide(findings)
+        judged_s = perf_counter() - begun
+        ballot = Ballot(
+            stamp_ns, decision, inference.preprocess_s, inference.inference_s, inference.postprocess_s + judged_s
+        )
+        return Look(inference, findings, ballot)
+
+    def close(self) -> None:
+        """Release the model."""
+        self._engine.close()
+
+
+def load(settings: DetectorSettings) -> Recognizer:
+    """Everything that `settings` names, the model warmed up.
+
+    Raises:
+        ModelError: no such model, or not the promised one.
+        SettingsError: the rules are not allowed, or name a class that the model does not have.
+    """
+    table = rules.load(paths.resolve(settings.rules_file), settings.threshold)
+    if settings.model_path:
+        file, model = model_store.named_file(paths.resolve(settings.model_path), settings.model_version)
+    else:
+        file, model = model_store.find_model(paths.resolve(settings.models_dir), settings.model)
+    limits = Limits(settings.detection_score, settings.detection_overlap)
+    engine = make_engine(file, settings.engine, EngineOptions(settings.threads, limits))
+    engine.load()
+    table.check_classes(engine.describe().class_names)
+    quality = QualityLimits(settings.dark_below, settings.burnt_out_above, settings.sharpness_below)
+    return Recognizer(engine, model, table, quality, settings)
+
+
+def annotate(image: NDArray[np.uint8], look: Look) -> NDArray[np.uint8]:
+    """A copy of the picture with boxes, classes and scores, and the frame's decision in the corner."""
+    picture = image.copy()
+    for detection in look.inference.detections:
+        box = detection.box
+        colour = COLOURS[detection in look.findings.items]
+        corner = (round(box.x_min), round(box.y_min))
+        cv2.rectangle(picture, corner, (round(box.x_max), round(box.y_max)), colour, 2)
+        _write(picture, f"{detection.class_name} {detection.score:.2f}", (corner[0] + 3, corner[1] + 16), colour)
+    decision: Decision = look.ballot.decision
+    _write(picture, f"{decision.reason.name} (rule {decision.row})", (8, picture.shape[0] - 10), (255, 255, 255))
+    return picture
+
+
+def _write(picture: NDArray[np.uint8], text: str, corner: tuple[int, int], colour: tuple[int, int, int]) -> None:
+    for thickness, shade in ((3, (0, 0, 0)), (1, colour)):
+        cv2.putText(picture, text, corner, cv2.FONT_HERSHEY_SIMPLEX, 0.5, shade, thickness, cv2.LINE_AA)

@@ -1,0 +1,54 @@
+"""Parameters of the detector."""
+
+from __future__ import annotations
+
+from myrvm_core.settings import Settings, setting
+
+
+class DetectorSettings(Settings):
+    """Parameters of the detector node; each is a ROS parameter, described and bounded."""
+
+    models_dir: str = setting("models", "Folder of manifest.json, relative to the installation.")
+    model: str = setting("", "Name of a model in the manifest; empty takes the manifest's default.")
+    model_path: str = setting(
+        "", "A model file used in place of the manifest's; no hash vouches for it.", env="MODEL_PATH"
+    )
+    model_version: str = setting("", "Version of the model in model_path, as verdicts show it.", env="MODEL_VERSION")
+    engine: str = setting(
+        "auto",
+        "auto takes ONNX Runtime for .onnx, ultralytics for .pt and .engine.",
+        pattern="^(auto|onnx|ultralytics)$",
+    )
+    threads: int = setting(2, "Threads of the forward pass.", minimum=1, maximum=64)
+    votes: int = setting(
+        3, "Frames that vote about one item; more than half of them must agree.", minimum=1, maximum=15
+    )
+    vote_timeout_s: float = setting(
+        2.0, "Longest wait for a verdict where the request names none.", unit="s", minimum=0.1, maximum=30.0
+    )
+    rules_file: str = setting("config/rules.yaml", "Table of acceptance rules, relative to the installation.")
+    threshold: float = setting(
+        0.7,
+        "Score that the word threshold stands for in the rules.",
+        minimum=0.0,
+        maximum=1.0,
+        env="DETECTION_THRESHOLD",
+    )
+    detection_score: float = setting(0.25, "Detections under this score are dropped.", minimum=0.01, maximum=1.0)
+    detection_overlap: float = setting(
+        0.7, "Of two boxes of a class that overlap more, the better one stays.", minimum=0.0, maximum=1.0
+    )
+    item_score: float = setting(0.4, "Detections under this score do not count as items.", minimum=0.0, maximum=1.0)
+    same_item_overlap: float = setting(
+        0.5, "Boxes of any class that overlap this much are one item.", minimum=0.01, maximum=1.0
+    )
+    dark_below: float = setting(25.0, "Mean grey level under which a picture is dark.", minimum=0.0, maximum=255.0)
+    burnt_out_above: float = setting(
+        0.5, "Share of burnt-out pixels from which a picture is overexposed.", minimum=0.0, maximum=1.0
+    )
+    sharpness_below: float = setting(
+        8.0, "Variance of the Laplacian under which a picture is blurred.", minimum=0.0, maximum=100000.0
+    )
+    stream_hz: float = setting(
+        5.0, "Most detections a second while somebody listens to them.", unit="Hz", minimum=0.1, maximum=60.0
+    )
