@@ -109,16 +109,16 @@ def test_a_pause_before_reversing_does_not_jam() -> None:
 def test_a_motor_left_on_against_an_end_breaks_until_a_technician_comes(direction: Direction) -> None:
     world = World()
     world.drive(direction, 0.0)
-    world.advance(2.9)
+    world.advance(4.9)
     assert world.jam is None
-    world.advance(4.0)
+    world.advance(6.0)
     assert world.jam is Jam.HARD
-    world.drive(Direction.OFF, 4.0)
+    world.drive(Direction.OFF, 6.0)
     other = Direction.TO_CUSTOMER if direction is Direction.TO_BIN else Direction.TO_BIN
-    world.drive(other, 5.0)
-    assert abs(world.place(6.0)) == 1.0
-    world.stick(None, 6.0)
-    assert world.place(6.2) != world.place(6.5)
+    world.drive(other, 7.0)
+    assert abs(world.place(8.0)) == 1.0
+    world.stick(None, 8.0)
+    assert world.place(8.2) != world.place(8.35)
 
 
 def test_moving_on_with_a_hand_in_the_gate_catches_it() -> None:

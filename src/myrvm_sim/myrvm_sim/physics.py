@@ -106,7 +106,7 @@ class Mechanics:
     breakaway_s: float = 0.02  # motor on to first movement
     coast_s: float = 0.015  # motor off to rest
     dead_time_s: float = 0.05  # shortest pause before the motor turns the other way
-    stall_limit_s: float = 3.0  # motor on without moving, before the coupling breaks
+    stall_limit_s: float = 5.0  # motor on without moving, before the coupling breaks
     hand_grace_s: float = 0.15  # moving with a hand in the gate, before the hand is caught
     home_width: float = 0.2  # the home switch is closed within this distance of 0
     end_width: float = 0.05  # an end switch is closed within this distance of its end
@@ -178,6 +178,7 @@ class World:
         self.mechanics = mechanics or Mechanics()
         self.items: dict[int, Item] = {}
         self.log: deque[Entry] = deque(maxlen=LOG_ENTRIES)
+        self.recorded = 0  # entries ever written to the log
         self.levels: dict[Role, bool] = dict.fromkeys(DIGITAL, False)
         self.pieces_in_bin = 0
         self.direction = Direction.OFF
@@ -504,4 +505,5 @@ class World:
         self._at(self._now_s + delay_s, happen)
 
     def _record(self, what: str, item: int = 0, detail: str = "") -> None:
+        self.recorded += 1
         self.log.append(Entry(self._now_s, what, item, detail))

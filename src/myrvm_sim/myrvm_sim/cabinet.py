@@ -1,0 +1,295 @@
+"""The simulated cabinet, a process: `python -m myrvm_sim.cabinet --socket PATH [--seed N] [--gate-log FILE]`.
+
+A stand-in for hardware. The world of `physics` runs in real time on a thread of its own, which sleeps until something
+happens; clients speak `protocol` over the Unix socket. Prints one JSON line when it is ready; ends on SIGTERM, SIGINT.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import signal
+import socket
+import socketserver
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from myrvm_core.errors import RvmError
+from myrvm_hardware.drivers import Direction, Role
+
+from myrvm_sim import pictures, protocol
+from myrvm_sim.physics import Change, Entry, Item, Place, World
+
+EDGES_KEPT = 1000  # for a client that does not ask
+
+
+class Cabinet:
+    """A world in real time, for any number of threads."""
+
+    def __init__(self, seed: int = 0, folder: Path = pictures.PICTURES, gate_log: Path | None = None) -> None:
+        self._world = World(seed)
+        self.album = pictures.Album(folder, seed)
+        self._changed = threading.Condition()
+        self._begin_ns = time.monotonic_ns()
+        self._queues: dict[object, deque[Change]] = {}
+        self._motor_owner: object | None = None
+        self._camera = "live"
+        self._gate_log = gate_log.open("a", encoding="utf-8", buffering=1) if gate_log else None
+        self._logged = 0
+        self._ending = False
+        self._sleeps_until_s: float | None = None
+        self._thread = threading.Thread(target=self._run, name="physics")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the world's thread."""
+        with self._changed:
+            self._ending = True
+            self._changed.notify_all()
+        self._thread.join()
+        if self._gate_log:
+            self._gate_log.close()
+
+    @contextmanager
+    def now(self) -> Iterator[tuple[World, float]]:
+        """The world, advanced to the present, and its time; what the caller changes is told to all."""
+        with self._changed:
+            now_s = (time.monotonic_ns() - self._begin_ns) / 1e9
+            self._world.advance(now_s)
+            try:
+                yield self._world, now_s
+            finally:
+                self._distribute()
+
+    def at_ns(self, at_s: float) -> int:
+        """A time of the world on the machine's clock, CLOCK_MONOTONIC."""
+        return self._begin_ns + round(at_s * 1e9)
+
+    def join(self, client: object) -> None:
+        """Keep edges for a client from now on."""
+        with self._changed:
+            self._queues[client] = deque(maxlen=EDGES_KEPT)
+
+    def leave(self, client: object) -> None:
+        """Forget a client; the motor stops if it was this client's, as a released line falls back."""
+        with self.now() as (world, now_s):
+            self._queues.pop(client, None)
+            if self._motor_owner is client:
+                world.drive(Direction.OFF, now_s)
+
+    def edges(self, client: object, timeout_s: float) -> list[Change]:
+        """Edges that the client does not know yet; waits for one."""
+        with self._changed:
+            queue = self._queues[client]
+            self._changed.wait_for(lambda: queue or self._ending, timeout_s)
+            edges = list(queue)
+            queue.clear()
+        return edges
+
+    def drive(self, client: object, direction: Direction) -> None:
+        """Switch the motor."""
+        with self.now() as (world, now_s):
+            self._motor_owner = client
+            world.drive(direction, now_s)
+
+    def in_view(self) -> tuple[Item | None, str, int]:
+        """What the camera sees now, its state, and the time, CLOCK_MONOTONIC ns."""
+        with self.now() as (world, now_s):
+            item = world.present()
+            return item if item and item.place is Place.CHAMBER else None, self._camera, self.at_ns(now_s)
+
+    def set_camera(self, state: str) -> None:
+        """Change what is the matter with the camera."""
+        with self._changed:
+            self._camera = state
+
+    def _distribute(self) -> None:
+        changes = self._world.take_changes()
+        for queue in self._queues.values():
+            queue.extend(changes)
+        if self._gate_log:
+            fresh = self._world.recorded - self._logged
+            for entry in list(self._world.log)[len(self._world.log) - fresh :]:
+                print(json.dumps(self.entry(entry)), file=self._gate_log)
+            self._logged += fresh
+        if changes or self._world.next_event_s() != self._sleeps_until_s:
+            self._changed.notify_all()
+
+    def entry(self, entry: Entry) -> protocol.Answer:
+        """A line of the log as it is sent."""
+        return {"at_ns": self.at_ns(entry.at_s), "what": entry.what, "item": entry.item, "detail": entry.detail}
+
+    def item(self, item: Item) -> protocol.Answer:
+        """An item as it is sent."""
+        row = asdict(item) | {"kind": item.kind.value, "place": item.place.value}
+        del row["inserted_s"]
+        return row | {"inserted_ns": self.at_ns(item.inserted_s)}
+
+    def _run(self) -> None:
+        while not self._ending:
+            with self.now() as (world, now_s):
+                next_s = world.next_event_s()
+            with self._changed:
+                if not self._ending and self._world.next_event_s() == next_s:
+                    self._sleeps_until_s = next_s
+                    self._changed.wait(None if next_s is None else max(0.0, next_s - now_s))
+
+
+class Handler(socketserver.BaseRequestHandler):
+    """One client."""
+
+    server: Server  # pyright: ignore[reportIncompatibleVariableOverride]
+    request: socket.socket
+
+    def setup(self) -> None:
+        """Begin to keep edges."""
+        self._cabinet = self.server.cabinet
+        self._sensor = pictures.Sensor(id(self) % 2**32)
+        self._next_picture_s = 0.0
+        self._cabinet.join(self)
+
+    def finish(self) -> None:
+        """The client has gone."""
+        self._cabinet.leave(self)
+
+    def handle(self) -> None:
+        """Answer until the client goes."""
+        with contextlib.suppress(OSError, protocol.ProtocolError):
+            while True:
+                text, _ = protocol.receive(self.request)
+                payload: memoryview | bytes = b""
+                try:
+                    answer, payload = self._answer(protocol.parse(text))
+                except (ValueError, RvmError) as error:
+                    answer = {"error": str(error)}
+                protocol.send(self.request, json.dumps(answer).encode(), payload)
+
+    def _answer(self, request: protocol.Request) -> tuple[protocol.Answer, bytes | memoryview]:
+        if isinstance(request, protocol.Picture):
+            return self._picture(request.rate_hz)
+        if isinstance(request, protocol.Edges):
+            changes = self._cabinet.edges(self, request.timeout_s)
+            return {"edges": [self._edge(change) for change in changes]}, b""
+        if isinstance(request, protocol.Drive):
+            self._cabinet.drive(self, Direction[request.direction])
+            return {}, b""
+        if isinstance(request, protocol.Camera):
+            self._cabinet.set_camera(request.state)
+            return {}, b""
+        with self._cabinet.now() as (world, now_s):
+            return self._of_world(request, world, now_s), b""
+
+    def _of_world(self, request: protocol.Request, world: World, now_s: float) -> protocol.Answer:
+        match request:
+            case protocol.Levels():
+                return {"levels": {role.name: active for role, active in world.levels.items()}}
+            case protocol.Measure():
+                return {"values": {Role.WEIGHT.name: world.weigh(now_s)}}
+            case protocol.Position():
+                return {"position": world.position(now_s).name}
+            case protocol.Insert(kind=kind, picture=""):
+                return {"item": self._cabinet.item(world.insert(kind, now_s))}
+            case protocol.Insert(kind=kind, picture=picture):
+                pictures.load(Path(picture))
+                kind = self._cabinet.album.kind_of(Path(picture)) or kind
+                return {"item": self._cabinet.item(world.insert(kind, now_s, str(Path(picture).resolve())))}
+            case protocol.PullOut():
+                return {"item": self._cabinet.item(world.pull_out(now_s))}
+            case protocol.Door(opened=opened):
+                world.set_door(opened, now_s)
+            case protocol.Emergency(pressed=pressed):
+                world.set_emergency(pressed, now_s)
+            case protocol.Stick(jam=jam):
+                world.stick(jam, now_s)
+            case protocol.Bin(full=full):
+                (world.fill_bin if full else world.empty_bin)(now_s)
+            case protocol.Truth():
+                return {
+                    "items": [self._cabinet.item(item) for item in world.items.values()],
+                    "pieces_in_bin": world.pieces_in_bin,
+                    "jam": world.jam.value if world.jam else None,
+                    "moving": world.moving,
+                    "position": world.position(now_s).name,
+                }
+            case protocol.Log():
+                return {"entries": [self._cabinet.entry(entry) for entry in world.log]}
+        return {}
+
+    def _edge(self, change: Change) -> protocol.Answer:
+        return {"role": change.role.name, "active": change.active, "at_ns": self._cabinet.at_ns(change.at_s)}
+
+    def _picture(self, rate_hz: float) -> tuple[protocol.Answer, bytes | memoryview]:
+        now_s = time.monotonic()
+        if self._next_picture_s > now_s:
+            time.sleep(self._next_picture_s - now_s)  # the camera's next picture is not due yet
+        self._next_picture_s = max(self._next_picture_s, now_s) + 1.0 / rate_hz
+        item, state, at_ns = self._cabinet.in_view()
+        if state == "unplugged":
+            raise RvmError("the camera is unplugged")
+        frame = self._sensor.expose(pictures.load(self._cabinet.album.of(item)), state)
+        height, width = frame.shape[:2]
+        return {"at_ns": at_ns, "height": height, "width": width}, frame.data.cast("B")
+
+
+class Server(socketserver.ThreadingUnixStreamServer):
+    """The Unix socket."""
+
+    daemon_threads = True  # a thread may wait for its client; `leave` and the end of the process need none of them
+    block_on_close = False
+
+    def __init__(self, path: Path, cabinet: Cabinet) -> None:
+        self.cabinet = cabinet
+        if path.is_socket():
+            with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(ConnectionRefusedError):
+                probe.connect(str(path))
+                raise RvmError(f"{path} is the socket of a cabinet that runs")
+            path.unlink()
+        try:
+            super().__init__(str(path), Handler)
+        except OSError as error:
+            raise RvmError(f"socket {path} cannot be made: {error}") from error
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until told to stop."""
+    parser = argparse.ArgumentParser(prog="python -m myrvm_sim.cabinet", description="The simulated cabinet.")
+    parser.add_argument("--socket", type=Path, required=True, help="path of the Unix socket, at most 107 bytes")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, sizes, friction and the customer's reactions")
+    parser.add_argument("--gate-log", type=Path, help="append what really happens to this file, one JSON line an event")
+    parser.add_argument("--pictures", type=Path, default=pictures.PICTURES, help="folder with index.json")
+    options = parser.parse_args(arguments)
+    try:
+        cabinet = Cabinet(options.seed, options.pictures, options.gate_log)
+    except (RvmError, OSError) as error:
+        print(f"cabinet: {error}", file=sys.stderr)
+        return 1
+    try:
+        server = Server(options.socket, cabinet)
+    except RvmError as error:
+        print(f"cabinet: {error}", file=sys.stderr)
+        cabinet.stop()
+        return 1
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.2}, name="server")
+    serving.start()
+    print(json.dumps({"ready": str(options.socket)}), flush=True)
+    stop.wait()
+    server.shutdown()
+    serving.join()
+    server.server_close()
+    options.socket.unlink(missing_ok=True)
+    cabinet.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""What is said over the cabinet's Unix socket: one request, one answer, in order; several clients at once.
+
+A message is two unsigned 32-bit lengths (big endian), a JSON text of the first length and raw bytes of the second. A
+request is one of the classes below, its `do` names it. The answer is a JSON object: `error` with one line where it
+was not done, the fields named in the request's docstring otherwise. Times are CLOCK_MONOTONIC in ns, as the kernel's.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from myrvm_sim.physics import Jam, Kind
+
+LENGTHS = struct.Struct("!II")
+LONGEST_JSON = 16 * 1024 * 1024
+LONGEST_PAYLOAD = 16 * 1024 * 1024
+
+
+class ProtocolError(Exception):
+    """The other side does not speak this protocol, or has gone."""
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# For drivers
+
+
+class Levels(_Request):
+    """`levels`: role name to bool, of each digital sensor."""
+
+    do: Literal["levels"] = "levels"
+
+
+class Edges(_Request):
+    """`edges`: list of {role, active, at_ns} since the last call, waits for one; the first since the connection."""
+
+    do: Literal["edges"] = "edges"
+    timeout_s: float = Field(default=0.0, ge=0.0, le=60.0)
+
+
+class Measure(_Request):
+    """`values`: role name to SI value, of each analogue sensor."""
+
+    do: Literal["measure"] = "measure"
+
+
+class Drive(_Request):
+    """Switch the motor; it stops when the connection that switched it on ends."""
+
+    do: Literal["drive"] = "drive"
+    direction: Literal["OFF", "TO_BIN", "TO_CUSTOMER"]
+
+
+class Position(_Request):
+    """`position`: CLOSED, BIN, CUSTOMER or BETWEEN."""
+
+    do: Literal["position"] = "position"
+
+
+class Picture(_Request):
+    """`at_ns`, `height`, `width`, and BGR bytes as payload; waits for the camera's next picture."""
+
+    do: Literal["picture"] = "picture"
+    rate_hz: float = Field(default=30.0, gt=0.0, le=1000.0)
+
+
+# For people: tests, the demo, `rvm insert`
+
+
+class Insert(_Request):
+    """Put an item in: of a kind, or what a picture file shows. `item`: see Truth."""
+
+    do: Literal["insert"] = "insert"
+    kind: Kind = Kind.MINERAL
+    picture: str = Field(default="", max_length=4096)
+
+
+class PullOut(_Request):
+    """The customer takes the item out of the chamber again. `item`: see Truth."""
+
+    do: Literal["pull_out"] = "pull_out"
+
+
+class Door(_Request):
+    """Open or close the service door."""
+
+    do: Literal["door"] = "door"
+    opened: bool
+
+
+class Emergency(_Request):
+    """Press or release the emergency stop."""
+
+    do: Literal["emergency"] = "emergency"
+    pressed: bool
+
+
+class Stick(_Request):
+    """Jam the gate; null: free it, as a technician does."""
+
+    do: Literal["stick"] = "stick"
+    jam: Jam | None
+
+
+class Bin(_Request):
+    """Fill or empty the bin."""
+
+    do: Literal["bin"] = "bin"
+    full: bool
+
+
+class Camera(_Request):
+    """What is the matter with the camera."""
+
+    do: Literal["camera"] = "camera"
+    state: Literal["live", "dark", "overexposed", "black", "frozen", "unplugged"]
+
+
+class Truth(_Request):
+    """`items`: list of {number, kind, weight_kg, place, picture, ...}; `pieces_in_bin`, `jam`, `moving`, `position`."""
+
+    do: Literal["truth"] = "truth"
+
+
+class Log(_Request):
+    """`entries`: list of {at_ns, what, item, detail} of what really happened, oldest first."""
+
+    do: Literal["log"] = "log"
+
+
+ForDrivers: TypeAlias = Levels | Edges | Measure | Drive | Position | Picture
+ForPeople: TypeAlias = Insert | PullOut | Door | Emergency | Stick | Bin | Camera | Truth | Log
+Request: TypeAlias = ForDrivers | ForPeople
+_REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="do")])
+
+
+def parse(text: bytes) -> Request:
+    """A request from its JSON.
+
+    Raises:
+        ValueError: it is none; one line says what is wrong.
+    """
+    try:
+        return _REQUEST.validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"request {where or 'text'}: {first['msg']} (got {str(first['input'])[:80]!r})") from None
+
+
+def send(connection: socket.socket, text: bytes, payload: bytes | memoryview = b"") -> None:
+    """Send one message. Raises OSError."""
+    connection.sendall(LENGTHS.pack(len(text), len(payload)) + text)
+    if payload:
+        connection.sendall(payload)
+
+
+def receive(connection: socket.socket) -> tuple[bytes, bytearray]:
+    """Receive one message: JSON text and payload.
+
+    Raises:
+        OSError: the connection broke, or the time-out of the socket passed.
+        ProtocolError: the other side has closed, or sends something else.
+    """
+    text_length, payload_length = LENGTHS.unpack(_exactly(connection, LENGTHS.size))
+    if text_length > LONGEST_JSON or payload_length > LONGEST_PAYLOAD:
+        raise ProtocolError(f"message of {text_length} + {payload_length} bytes is too long")
+    return bytes(_exactly(connection, text_length)), _exactly(connection, payload_length)
+
+
+def _exactly(connection: socket.socket, length: int) -> bytearray:
+    buffer = bytearray(length)
+    view, filled = memoryview(buffer), 0
+    while filled < length:
+        received = connection.recv_into(view[filled:])
+        if not received:
+            raise ProtocolError("connection closed")
+        filled += received
+    return buffer
+
+
+Answer = dict[str, Any]

@@ -1,0 +1,231 @@
+"""The cabinet over its socket: protocol, edges for every client, the camera, the motor that stops with its owner."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from myrvm_core.errors import DeviceError, RvmError, SettingsError
+from myrvm_hardware.drivers import Direction, Role
+from myrvm_sim.cabinet import Cabinet, Server
+from myrvm_sim.cabinet_client import CabinetClient, socket_path
+from myrvm_sim.drivers import CabinetSensors
+from myrvm_sim.physics import ImpossibleError, Kind
+
+from myrvm_sim import pictures, protocol
+
+
+@pytest.fixture(scope="module")
+def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A picture of one grey for each kind: 20, 40, 60 ... in the order of `Kind`."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rows = []
+    for index, kind in enumerate(Kind):
+        cv2.imwrite(str(folder / f"{kind.value}_00.png"), np.full((48, 64, 3), grey(kind), np.uint8))
+        rows.append({"file": f"{kind.value}_00.png", "kind": kind.value, "model_class": None, "boxes": []})
+        assert grey(kind) == 20 * (index + 1)
+    (folder / "index.json").write_text(json.dumps(rows))
+    return folder
+
+
+def grey(kind: Kind) -> int:
+    return 20 * (list(Kind).index(kind) + 1)
+
+
+@pytest.fixture
+def path(tmp_path: Path, album: Path) -> Iterator[Path]:
+    """The socket of a cabinet in this process."""
+    cabinet = Cabinet(seed=1, folder=album)
+    server = Server(tmp_path / "cabinet", cabinet)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield tmp_path / "cabinet"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+    cabinet.stop()
+
+
+@pytest.fixture
+def client(path: Path) -> Iterator[CabinetClient]:
+    with CabinetClient(path) as client:
+        yield client
+
+
+def wait(condition, limit_s: float = 5.0) -> None:
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def mean(client: CabinetClient) -> float:
+    answer, payload = client.ask(protocol.Picture())
+    assert len(payload) == answer["height"] * answer["width"] * 3 == 640 * 480 * 3
+    return float(np.frombuffer(payload, np.uint8).mean())
+
+
+def test_the_camera_shows_the_item_while_it_is_in_the_chamber(client: CabinetClient) -> None:
+    assert mean(client) == pytest.approx(grey(Kind.NOTHING), abs=2)
+    client.insert(Kind.SODA)
+    assert mean(client) == pytest.approx(grey(Kind.SODA), abs=2)
+    client.pull_out()
+    assert mean(client) == pytest.approx(grey(Kind.NOTHING), abs=2)
+
+
+def test_a_picture_file_can_be_inserted(client: CabinetClient, album: Path) -> None:
+    assert client.insert(picture=album / "milk_00.png")["kind"] == "milk", "the album knows what its pictures show"
+    assert mean(client) == pytest.approx(grey(Kind.MILK), abs=2)
+    client.pull_out()
+    with pytest.raises(ImpossibleError, match=r"nowhere\.png is not there"):
+        client.insert(picture=album / "nowhere.png")
+
+
+def test_each_frame_has_noise_of_its_own_unless_the_camera_hangs(client: CabinetClient) -> None:
+    def frames() -> set[bytes]:
+        return {bytes(client.ask(protocol.Picture())[1]) for _ in range(3)}
+
+    assert len(frames()) == 3
+    client.set_camera("frozen")
+    assert len(frames()) == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "low", "high"), [("dark", 0.5, 15.0), ("overexposed", 250.0, 255.0), ("black", 0, 0)]
+)
+def test_what_can_be_the_matter_with_the_camera(client: CabinetClient, state: str, low: float, high: float) -> None:
+    client.set_camera(state)
+    assert low <= mean(client) <= high
+
+
+def test_an_unplugged_camera_gives_no_picture_and_comes_back(client: CabinetClient) -> None:
+    client.set_camera("unplugged")
+    with pytest.raises(DeviceError, match="unplugged"):
+        mean(client)
+    client.set_camera("live")
+    mean(client)
+
+
+def test_pictures_come_at_the_rate_that_is_asked_for(client: CabinetClient) -> None:
+    stamps = [client.ask(protocol.Picture(rate_hz=100.0))[0]["at_ns"] for _ in range(10)]
+    assert stamps[-1] - stamps[0] >= 9 * 10_000_000 * 0.9
+
+
+def test_every_client_gets_every_edge_in_order(client: CabinetClient, path: Path) -> None:
+    first, second = CabinetSensors(str(path), None), CabinetSensors(str(path), None)
+    first.open()
+    second.open()
+    assert first.levels() == dict.fromkeys([role for role in Role if role is not Role.WEIGHT], False)
+    assert second.read_edges(0.0) == []
+    assert -0.02 < second.measure()[Role.WEIGHT] < 0.02
+    client.set_door(True)
+    client.set_door(False)
+    wanted = [(Role.DOOR, True), (Role.DOOR, False)]
+    for sensors in (first, second):
+        edges = sensors.read_edges(2.0)
+        assert [(edge.role, edge.active) for edge in edges] == wanted
+        assert abs(edges[0].stamp_ns - time.time_ns()) < 5e9
+        sensors.close()
+
+
+def test_waiting_for_edges_ends_with_the_edge(client: CabinetClient, path: Path) -> None:
+    sensors = CabinetSensors(str(path), None)
+    sensors.open()
+    sensors.levels()  # the connection stands
+    timer = threading.Timer(0.05, client.insert, [Kind.CAN])
+    timer.start()
+    edges = sensors.read_edges(10.0)
+    timer.join()
+    assert [(edge.role, edge.active) for edge in edges] == [(Role.ENTRY, True)]
+    sensors.close()
+
+
+def test_the_motor_stops_when_its_owner_dies(client: CabinetClient, path: Path) -> None:
+    with CabinetClient(path) as owner:
+        owner.ask(protocol.Drive(direction="TO_BIN"))
+        wait(lambda: client.truth()["moving"])
+    wait(lambda: [entry["detail"] for entry in client.log() if entry["what"] == "motor"] == ["to_bin", "off"])
+
+
+def test_an_item_goes_through_the_gate_in_real_time(client: CabinetClient) -> None:
+    number = client.insert(Kind.MINERAL)["number"]
+    client.ask(protocol.Drive(direction="TO_BIN"))
+    wait(lambda: client.ask(protocol.Position())[0]["position"] == "BIN")
+    client.ask(protocol.Drive(direction="OFF"))
+    wait(lambda: client.truth()["items"][number - 1]["place"] == "bin")
+    assert client.truth()["pieces_in_bin"] == 1
+    assert not client.chamber_is_free(), "the gate is still open"
+
+
+@given(st.binary(max_size=60) | st.dictionaries(st.text(max_size=8), st.integers() | st.text(max_size=5)).map(
+    lambda value: json.dumps(value).encode()))  # fmt: skip
+def test_nonsense_gives_one_clear_line(text: bytes) -> None:
+    with pytest.raises(ValueError, match=r"^request ") as caught:
+        protocol.parse(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_nonsense_does_not_end_the_connection(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as raw:
+        raw.settimeout(5.0)
+        raw.connect(str(path))
+        for text in (b"{", b'{"do": "dance"}', b'{"do": "drive", "direction": "UP"}'):
+            protocol.send(raw, text)
+            assert "request" in json.loads(protocol.receive(raw)[0])["error"]
+        protocol.send(raw, b'{"do": "levels"}')
+        assert "levels" in json.loads(protocol.receive(raw)[0])
+
+
+def test_a_lost_cabinet_is_a_device_error_and_reopening_works(tmp_path: Path, album: Path) -> None:
+    sensors = CabinetSensors(str(tmp_path / "cabinet"), None)
+    with pytest.raises(DeviceError, match="not reached"):
+        sensors.open()
+    for _ in range(2):
+        cabinet = Cabinet(folder=album)
+        server = Server(tmp_path / "cabinet", cabinet)
+        server.socket.settimeout(5.0)
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        sensors.open()
+        thread.join()
+        assert sensors.levels()[Role.ENTRY] is False
+        with pytest.raises(RvmError, match="cabinet that runs"):
+            Server(tmp_path / "cabinet", cabinet)
+        server.server_close()
+        sensors._cabinet._connection.shutdown(socket.SHUT_RDWR)  # pyright: ignore
+        with pytest.raises(DeviceError, match="is lost"):
+            sensors.levels()
+        cabinet.stop()
+
+
+def test_the_socket_is_named_by_device_or_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MYRVM_CABINET", "/run/one")
+    assert socket_path() == Path("/run/one")
+    assert socket_path("/run/two") == Path("/run/two")
+    monkeypatch.delenv("MYRVM_CABINET")
+    with pytest.raises(SettingsError, match="MYRVM_CABINET"):
+        socket_path()
+
+
+def test_an_album_without_a_kind_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "index.json").write_text('[{"file": "a.jpg", "kind": "mineral"}]')
+    with pytest.raises(SettingsError, match="has no picture of not_empty"):
+        pictures.Album(tmp_path, 0)
+
+
+def test_the_log_file_holds_what_happened(tmp_path: Path, album: Path) -> None:
+    cabinet = Cabinet(folder=album, gate_log=tmp_path / "gate.jsonl")
+    cabinet.drive(self_client := object(), Direction.TO_BIN)
+    cabinet.leave(self_client)
+    cabinet.stop()
+    rows = [json.loads(line) for line in (tmp_path / "gate.jsonl").read_text().splitlines()]
+    assert [(row["what"], row["detail"]) for row in rows] == [("motor", "to_bin"), ("motor", "off")]
