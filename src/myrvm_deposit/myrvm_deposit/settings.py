@@ -1,0 +1,34 @@
+"""Settings of the `deposit` node."""
+
+from __future__ import annotations
+
+from myrvm_core.deposit import Timing
+from myrvm_core.settings import Settings, setting
+
+
+class DepositSettings(Settings):
+    """How long each state of a deposit may last, what an item is worth, and who may deposit."""
+
+    points_per_item: int = setting(10, "Points credited for an accepted item.", minimum=0, maximum=1_000_000)
+    donations: bool = setting(True, "Take items without a session, as donations.")
+    return_tries: int = setting(3, "Times a refused item is offered back before the machine asks for help.",
+                                minimum=1, maximum=20)  # fmt: skip
+    settle_s: float = setting(0.15, "An item comes to rest before it is looked at.", unit="s", minimum=0, maximum=5)
+    classify_s: float = setting(8.0, "Longest wait for a verdict.", unit="s", minimum=0.5, maximum=60)
+    record_s: float = setting(8.0, "Longest wait for the record to be on disk.", unit="s", minimum=0.5, maximum=60)
+    gate_s: float = setting(8.0, "Longest wait for a movement of the gate.", unit="s", minimum=0.5, maximum=60)
+    drop_s: float = setting(1.5, "End of the gate's movement to the drop sensor.", unit="s", minimum=0.1, maximum=10)
+    rewrite_s: float = setting(2.0, "Write a deposit's end again when the disk does not answer.", unit="s",
+                               minimum=0.1, maximum=60)  # fmt: skip
+    clear_s: float = setting(10.0, "The customer takes a refused item out.", unit="s", minimum=0.5, maximum=300)
+    show_s: float = setting(2.5, "A result stays on the screen.", unit="s", minimum=0.1, maximum=60)
+    session_s: float = setting(60.0, "A session without an item ends.", unit="s", minimum=5, maximum=3600)
+    recover_s: float = setting(2.0, "Wait for what the sensors saw while the node was away.", unit="s",
+                               minimum=0.1, maximum=30)  # fmt: skip
+    authorize_s: float = setting(5.0, "Longest wait for the server to know a customer.", unit="s",
+                                 minimum=0.5, maximum=60)  # fmt: skip
+
+    @property
+    def timing(self) -> Timing:
+        """The state machine's time-outs."""
+        return Timing(**{name: getattr(self, name) for name in Timing.__dataclass_fields__})
