@@ -26,13 +26,18 @@ class Identity(BaseModel):
     api_key: SecretStr = Field(default=SecretStr(""), max_length=512, description="RVM_API_KEY")
 
 
-def environment(file: Path | None = None) -> dict[str, str]:
-    """Variables of `config/.env` (or `file`) under those of the process.
+def file() -> Path:
+    """Where `.env` is (it need not be there): `MYRVM_ENV_FILE`, by default `config/.env`."""
+    return Path(os.environ.get("MYRVM_ENV_FILE") or paths.home() / "config" / ".env")
+
+
+def environment(source: Path | None = None) -> dict[str, str]:
+    """Variables of `config/.env` (or `source`) under those of the process.
 
     Raises:
         SettingsError: the file is there and cannot be read.
     """
-    source = file or Path(os.environ.get("MYRVM_ENV_FILE") or paths.home() / "config" / ".env")
+    source = source or file()
     try:
         from_file = dotenv_values(source) if source.is_file() else {}
     except (OSError, UnicodeDecodeError) as error:

@@ -6,7 +6,11 @@ class RvmError(Exception):
 
 
 class SettingsError(RvmError):
-    """A parameter, a configuration file or the environment holds a value that is not allowed."""
+    """A parameter, a configuration file or the environment holds a value that is not allowed; one line a problem."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
 
 class DeviceError(RvmError):

@@ -115,12 +115,14 @@ def parse(raw: Any, where: str) -> Graph:
     file = validate(_File, cast("dict[str, Any]", raw), where)
     nodes: list[NodeDescription] = []
     problems: list[str] = []
+    bodies = {name: {**file.defaults, **body, "name": name} for name, body in file.nodes.items()}
+    bodies["manager"] = {"name": "lifecycle_manager", **file.manager}
     for name, body in bodies.items():
         try:
             nodes.append(validate(NodeDescription, body, f"{where}: {name}"))
         except SettingsError as error:
             problems += error.problems
-    names = [str(name) for name in raw["nodes"]]
+    names = list(file.nodes)
     for node in nodes:
         for other in (*node.start_after, *node.restart_with):
             if other not in names:

@@ -7,7 +7,7 @@ A settings class is a frozen pydantic model. Nodes declare their ROS parameters 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -117,5 +117,5 @@ def bounds(field: FieldInfo) -> tuple[float | None, float | None, str | None]:
 
 def extra(field: FieldInfo, name: str) -> str:
     """`unit` or `env` of a field declared with `setting`."""
-    extras: Any = field.json_schema_extra
-    return str(extras[name]) if isinstance(extras, dict) and name in extras else ""
+    extras = field.json_schema_extra
+    return str(cast("dict[str, Any]", extras).get(name, "")) if isinstance(extras, dict) else ""
