@@ -183,6 +183,10 @@ def build() -> None:
     EXPORTS.write_text(
         "# made by deploy/desk/setup.py: the environment of every process of the graph\n" + "\n".join(lines) + "\n"
     )
+    command = VENV / "bin" / "rvm"
+    program = HOME / "install" / "myrvm_system" / "lib" / "myrvm_system" / "rvm"
+    command.write_text(f'#!/bin/sh\n. "{EXPORTS}"\nexec "{program}" "$@"\n')
+    command.chmod(0o755)
 
 
 def run(command: list[str], failure: str, env: dict[str, str] | None = None) -> None:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 from myrvm_core.backoff import Backoff
@@ -117,7 +118,9 @@ class BringUp:
     def __enter__(self) -> BringUp:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
 
@@ -162,14 +165,17 @@ class _Process(threading.Thread):
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         if self._echo:
-            return subprocess.Popen(self._command, env=self._environment, start_new_session=True, stdin=subprocess.DEVNULL)
+            return self._popen(None)
         folder = paths.data() / "logs"
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f"{self.name}.out").open("wb") as output:
-            return subprocess.Popen(
-                self._command, env=self._environment, start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+        with (folder / f"{self.name}.out").open("ab") as output:
+            return self._popen(output)
+
+    def _popen(self, output: IO[bytes] | None) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self._command, env=self._environment, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+        )  # fmt: skip
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process and what it started."""

@@ -6,11 +6,11 @@ Figures come from psutil and sysfs: CPU, memory and disk in %, temperature of ev
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
+from socket import AF_INET
 
 import psutil
 
@@ -164,7 +164,7 @@ def network() -> Finding:
     addresses = psutil.net_if_addrs()
     up = sorted(name for name, state in psutil.net_if_stats().items() if state.isup and name != "lo")
     values = {
-        name: " ".join(entry.address for entry in addresses.get(name, ()) if entry.family == socket.AF_INET) for name in up
+        name: " ".join(entry.address for entry in addresses.get(name, ()) if entry.family == AF_INET) for name in up
     }
     with_address = [name for name, address in values.items() if address]
     if not with_address:

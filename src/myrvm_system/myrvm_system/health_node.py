@@ -9,11 +9,11 @@ import time
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from myrvm_interfaces.msg import NodeHealth
-from myrvm_ros import qos
 from myrvm_ros.managed_node import HEARTBEAT_TOPIC, Health, ManagedNode, run
 
 from myrvm_core import environment, paths
 from myrvm_core import graph as graph_file
+from myrvm_ros import qos
 from myrvm_system.health import Finding, Heartbeat, Level, Monitor, Nodes
 from myrvm_system.settings import HealthSettings
 

@@ -8,18 +8,18 @@ A managed node itself, that configures and activates itself: one way for setting
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, cast
 
 from lifecycle_msgs.srv import ChangeState
 from myrvm_core.errors import SettingsError
 from myrvm_interfaces.msg import CloudStatus, NodeHealth, NodeStatus, SystemStatus
 from myrvm_interfaces.srv import ManageSystem
-from myrvm_ros import qos
 from myrvm_ros.managed_node import HEARTBEAT_TOPIC, Health, ManagedNode, run
 from myrvm_ros.stamps import to_ns
 from rclpy.task import Future
 
 from myrvm_core import graph as graph_file
+from myrvm_ros import qos
 from myrvm_system.manager import Beat, Kill, Manager, Probe, Request, SystemView, Verb
 from myrvm_system.process import Processes, look
 from myrvm_system.settings import ManagerSettings
@@ -90,7 +90,7 @@ class LifecycleManagerNode(ManagedNode[ManagerSettings]):
         future = Future(executor=self.executor)
         self._waiting = (future, time.monotonic() + self.settings.manage_timeout_s, verb)
         self._act()
-        response.success, response.message = await future
+        response.success, response.message = cast("tuple[bool, str]", await future)
         return response
 
     def _act(self) -> None:
@@ -101,8 +101,7 @@ class LifecycleManagerNode(ManagedNode[ManagerSettings]):
             if isinstance(action, Request):
                 self._ask(now_s, action)
             elif isinstance(action, Probe):
-                if kill := self._manager.probed(now_s, action.node, look(action.pid)):
-                    self._kill(kill)
+                self._kill(self._manager.probed(now_s, action.node, look(action.pid)))
         self._report(now_s)
 
     def _ask(self, now_s: float, request: Request) -> None:
@@ -120,8 +119,8 @@ class LifecycleManagerNode(ManagedNode[ManagerSettings]):
 
         self.call(client, call, self.settings.transition_timeout_s, answered)
 
-    def _kill(self, kill: Kill) -> None:
-        if not self._processes.kill(kill.node, kill.pid):
+    def _kill(self, kill: Kill | None) -> None:
+        if kill is not None and not self._processes.kill(kill.node, kill.pid):
             self.log.error("process cannot be killed from here", about=kill.node, pid=kill.pid)
 
     def _report(self, now_s: float) -> None:
@@ -139,7 +138,10 @@ class LifecycleManagerNode(ManagedNode[ManagerSettings]):
             outcome = self._manager.outcome()
             if outcome is None and now_s > until_s:
                 wrong = [f"{node.name}: {node.last_error or 'under way'}" for node in view.nodes if node.state != 3]
-                outcome = False, f"{verb.name} has not ended within {self.settings.manage_timeout_s:g} s: {'; '.join(wrong)}"
+                outcome = (
+                    False,
+                    f"{verb.name} has not ended within {self.settings.manage_timeout_s:g} s: {'; '.join(wrong)}",
+                )
             if outcome is not None:
                 self._waiting = None
                 future.set_result(outcome)
@@ -164,5 +166,3 @@ class LifecycleManagerNode(ManagedNode[ManagerSettings]):
 def main() -> None:
     """Run the node."""
     run(LifecycleManagerNode)
-
-

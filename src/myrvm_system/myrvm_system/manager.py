@@ -308,7 +308,9 @@ class Manager:
             limit_s = max(limit_s, self._settings.transition_timeout_s)
         if node.idle_probes >= (2 if stopped else IDLE_PROBES) or (silent_s > limit_s and not self._deaf):
             why = "stopped" if stopped else "idle" if idle else "busy beyond the limit"
-            self._log("error", "no heartbeat: process is replaced", node, pid=node.pid, silent_s=round(silent_s, 1), why=why)
+            self._log(
+                "error", "no heartbeat: process is replaced", node, pid=node.pid, silent_s=round(silent_s, 1), why=why
+            )
             node.last_error = f"no heartbeat for {silent_s:.0f} s ({why})"
             return Kill(name, node.pid)
         return None
@@ -487,7 +489,9 @@ class Manager:
                     and now_s - node.gone_since_s > self._settings.appear_timeout_s
                 ):
                     node.missed = True
-                    node.last_error = f"no heartbeat within {self._settings.appear_timeout_s:g} s: is its process started?"
+                    node.last_error = (
+                        f"no heartbeat within {self._settings.appear_timeout_s:g} s: is its process started?"
+                    )
                     self._log("error", "missing", node)
             elif self._silent(node, now_s) and now_s - node.probed_s >= PROBE_PERIOD_S:
                 node.probed_s = now_s

@@ -39,9 +39,7 @@ class HealthSettings(Settings):
     hysteresis: float = setting(
         3.0, "A warning ends this far below its threshold (% or degC).", minimum=0.0, maximum=50.0
     )
-    smoothing_s: float = setting(
-        5.0, "CPU load is the mean over this time.", unit="s", minimum=0.0, maximum=300.0
-    )
+    smoothing_s: float = setting(5.0, "CPU load is the mean over this time.", unit="s", minimum=0.0, maximum=300.0)
     stale_after_s: float = setting(
         4.0, "A node without a heartbeat for this long is stale.", unit="s", minimum=1.5, maximum=60.0
     )

@@ -72,7 +72,7 @@ def _used(folder: Path, processes: Path) -> Iterator[str]:
                 if prefix in line:
                     yield line.partition(prefix)[2].removesuffix(" (deleted)")
             for descriptor in (process / "fd").iterdir():
-                target = os.readlink(descriptor)
+                target = str(descriptor.readlink())
                 if target.startswith(prefix):
                     yield target.removeprefix(prefix)
         except OSError:  # it has ended, or is another user's: that one cannot use our files

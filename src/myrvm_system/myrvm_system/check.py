@@ -1,0 +1,134 @@
+"""Every problem of the configuration, one line each, without starting anything (`rvm check`).
+
+Looked at: config/graph.yaml, the ROS parameter files, the environment and config/.env, config/rules.yaml, and whatever
+packages register under the entry point group `myrvm.check` (a callable without arguments that raises an `RvmError`).
+The settings classes are those that graph.yaml names.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import yaml
+from dotenv import dotenv_values
+from myrvm_core.errors import RvmError, SettingsError
+from myrvm_core.graph import Graph, NodeDescription
+from myrvm_core.settings import Settings, extra, from_text, validate
+
+from myrvm_core import environment, log, paths, rules
+from myrvm_core import graph as graph_file
+
+GROUP = "myrvm.check"
+KNOWN_VARIABLES = ("HARDWARE_ID", "RVM_API_KEY", "LOG_LEVEL")
+KNOWN_PREFIXES = ("MYRVM_", "ROS_", "RMW_", "FASTRTPS_")
+
+
+def settings_class(description: NodeDescription) -> type[Settings]:
+    """The settings class that graph.yaml names for a node.
+
+    Raises:
+        SettingsError: there is no such class.
+    """
+    module, _, name = description.settings.partition(":")
+    where = f"graph.yaml: {description.name}.settings = {description.settings!r}"
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SettingsError(f"{where} is not allowed: module:Class ({error})") from error
+    if not (isinstance(found, type) and issubclass(found, Settings)):
+        raise SettingsError(f"{where} is not allowed: a subclass of myrvm_core.settings.Settings")
+    return found
+
+
+def default_files() -> list[Path]:
+    """The parameter files of this installation that exist: rvm.yaml and the desk's."""
+    folder = paths.home() / "config"
+    return [folder / "rvm.yaml", *([folder / "desk.yaml"] if (folder / "desk.yaml").is_file() else [])]
+
+
+def check(files: Sequence[Path]) -> list[str]:
+    """Every problem; empty when all is well."""
+    problems: list[str] = []
+    try:
+        graph = graph_file.load()
+    except SettingsError as error:
+        return list(error.problems)
+    classes: dict[str, type[Settings]] = {}
+    for description in (*graph.nodes, graph.manager):
+        with_problems(problems, lambda node=description: classes.update({node.name: settings_class(node)}))
+    for file in files:
+        problems += check_parameters(file, classes, graph)
+    problems += check_environment(classes)
+    with_problems(problems, lambda: rules.load(paths.home() / "config" / "rules.yaml", 0.7))
+    for point in entry_points(group=GROUP):
+        with_problems(problems, point.load())
+    return problems
+
+
+def with_problems(problems: list[str], function: Callable[[], object]) -> None:
+    """Call; an `RvmError` becomes lines."""
+    try:
+        function()
+    except SettingsError as error:
+        problems += error.problems
+    except RvmError as error:
+        problems.append(str(error))
+
+
+def check_parameters(file: Path, classes: Mapping[str, type[Settings]], graph: Graph) -> Iterable[str]:
+    """Problems of one ROS parameter file."""
+    try:
+        sections = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        return [f"{file} cannot be read: {' '.join(str(error).split())}"]
+    if not isinstance(sections, dict):
+        return [f"{file} must be a mapping of nodes to ros__parameters"]
+    problems: list[str] = []
+    for name, body in sections.items():
+        node = str(name).lstrip("/")
+        if node not in (*graph.names, graph.manager.name):
+            problems.append(f"{file.name}: {name} is no node; allowed: {', '.join((*graph.names, graph.manager.name))}")
+        elif not isinstance(body, dict) or not isinstance(body.get("ros__parameters"), dict) or len(body) != 1:
+            problems.append(f"{file.name}: {node} must hold one mapping, ros__parameters")
+        elif node in classes:
+            problems += _refused(classes[node], body["ros__parameters"], f"{file.name}: {node}")
+    return problems
+
+
+def check_environment(classes: Mapping[str, type[Settings]]) -> Iterable[str]:
+    """Problems of the process environment and `.env`."""
+    problems: list[str] = []
+    try:
+        variables = environment.environment()
+    except SettingsError as error:
+        return error.problems
+    known: set[str] = set(KNOWN_VARIABLES)
+    for node, settings_type in classes.items():
+        for name, field in settings_type.model_fields.items():
+            variable = extra(field, "env")
+            known.add(variable)
+            if variable and variables.get(variable):
+                value = from_text(field, variables[variable])
+                problems += (f"{line} [from {variable}]" for line in _refused(settings_type, {name: value}, node))
+    with_problems(problems, lambda: environment.identity(variables))
+    level = variables.get("LOG_LEVEL") or "INFO"
+    if level.upper() not in log.LEVELS:
+        problems.append(f"LOG_LEVEL = {level!r} is not allowed: one of {', '.join(log.LEVELS)}")
+    for name in dotenv_values(environment.file()) if environment.file().is_file() else ():
+        if name not in known and not name.startswith(KNOWN_PREFIXES):
+            problems.append(
+                f"{environment.file()}: {name} is not a known name; allowed: {', '.join(sorted(known - {''}))}"
+            )
+    return problems
+
+
+def _refused(settings_type: type[Settings], values: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    try:
+        validate(settings_type, values, where)
+    except SettingsError as error:
+        return error.problems
+    return ()

@@ -1,0 +1,174 @@
+"""What a technician would look at first: each line is ok, or says what to do (`rvm doctor`)."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from myrvm_core.errors import RvmError
+from myrvm_core.graph import Graph
+
+from myrvm_core import environment, paths
+from myrvm_core import graph as graph_file
+from myrvm_system import bring_up, check, shared_memory
+
+SERVER_TIMEOUT_S = 3.0
+FREE_DISK_GB = 1.0
+FREE_SHARED_MEMORY_MB = 256
+BUILT_YEAR = 2025
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thing that was looked at. `advice` is empty when it is well."""
+
+    subject: str
+    found: str
+    advice: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is to be done."""
+        return not self.advice
+
+
+def examine(files: list[Path]) -> Iterator[Line]:
+    """Look at everything, one line each."""
+    try:
+        graph = graph_file.load()
+    except RvmError as error:
+        yield Line("graph", str(error), "mend config/graph.yaml")
+        return
+    for look in (_setup, _transport, _shared_memory, lambda: _programs(graph), lambda: _configuration(files), _devices,
+                 _model, _clock, _disk, _server):  # fmt: skip
+        yield from look()
+
+
+def _setup() -> Iterator[Line]:
+    for module, advice in (
+        ("rclpy", "source ROS 2's setup.bash, or on the desk . .venv/desk.sh"),
+        ("myrvm_interfaces.msg", "build the workspace: colcon build, or on the desk make setup"),
+    ):
+        try:
+            importlib.import_module(module)
+            yield Line(module, "found")
+        except ImportError as error:
+            yield Line(module, str(error), advice)
+
+
+def _transport() -> Iterator[Line]:
+    name = os.environ.get("FASTRTPS_DEFAULT_PROFILES_FILE", "")
+    if name and Path(name).is_file():
+        yield Line("Fast DDS profile", name)
+    else:
+        advice = "export FASTRTPS_DEFAULT_PROFILES_FILE=<installation>/config/fastdds.xml, or pictures get lost"
+        yield Line("Fast DDS profile", name or "not set", advice)
+    yield Line("ROS domain", os.environ.get("ROS_DOMAIN_ID", "0"))
+
+
+def _shared_memory() -> Iterator[Line]:
+    free_mb = shutil.disk_usage(shared_memory.SHARED_MEMORY).free / 1e6
+    advice = "" if free_mb > FREE_SHARED_MEMORY_MB else "make /dev/shm larger (in a container: shm_size: 1gb)"
+    yield Line("/dev/shm", f"{free_mb:.0f} MB free", advice)
+
+
+def _programs(graph: Graph) -> Iterator[Line]:
+    missing: list[str] = []
+    for description in (*graph.nodes, graph.manager):
+        check.with_problems(missing, lambda node=description: bring_up.executable(node))
+    if not missing:
+        yield Line("programs", f"all {len(graph.nodes) + 1} installed")
+    for line in missing:
+        yield Line("programs", line, "build the workspace: colcon build, or on the desk make setup")
+
+
+def _configuration(files: list[Path]) -> Iterator[Line]:
+    problems = check.check(files)
+    if problems:
+        yield Line("configuration", f"{len(problems)} problems, first: {problems[0]}", "rvm check lists all")
+    else:
+        yield Line("configuration", "valid")
+
+
+def _devices() -> Iterator[Line]:
+    for kind, pattern, group in (("cameras", "video*", "video"), ("GPIO chips", "gpiochip*", "gpio")):
+        found = sorted(Path("/dev").glob(pattern))
+        closed = [str(path) for path in found if not os.access(path, os.R_OK | os.W_OK)]
+        if closed:
+            yield Line(kind, f"no permission: {', '.join(closed)}", f"sudo usermod -aG {group} $USER, log in again")
+        else:
+            yield Line(kind, ", ".join(map(str, found)) or "none (needed only by the drivers v4l2 and gpiod)")
+
+
+def _model() -> Iterator[Line]:
+    folder = paths.home() / "models"
+    manifest = folder / "manifest.json"
+    if manifest.is_file():
+        yield Line("models", str(manifest))
+    else:
+        yield Line("models", f"{manifest} is not there", "install a model, see docs/vision.md")
+
+
+def _clock() -> Iterator[Line]:
+    now = time.gmtime()
+    shown = time.strftime("%Y-%m-%d %H:%M:%S UTC", now)
+    if now.tm_year < BUILT_YEAR:
+        yield Line("clock", shown, "set the clock: timedatectl set-ntp true, or fit a battery")
+        return
+    synchronized = ""
+    if program := shutil.which("timedatectl"):
+        result = subprocess.run(
+            [program, "show", "-p", "NTPSynchronized", "--value"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+        synchronized = result.stdout.strip()
+    advice = "timedatectl set-ntp true" if synchronized == "no" else ""
+    word = {"yes": "synchronized", "no": "not synchronized"}.get(synchronized, "synchronization unknown here")
+    yield Line("clock", f"{shown}, {word}", advice)
+
+
+def _disk() -> Iterator[Line]:
+    folder = paths.data()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free_gb = shutil.disk_usage(folder).free / 1e9
+    except OSError as error:
+        yield Line("disk", f"{folder}: {error.strerror}", "give this user the folder, or set MYRVM_DATA")
+        return
+    if not os.access(folder, os.W_OK):
+        yield Line("disk", f"{folder} cannot be written", "give this user the folder, or set MYRVM_DATA")
+        return
+    yield Line("disk", f"{free_gb:.1f} GB free at {folder}", "" if free_gb > FREE_DISK_GB else "free some space")
+
+
+def _server() -> Iterator[Line]:
+    try:
+        url = environment.environment().get("RVM_SERVER_URL", "")
+    except RvmError as error:
+        yield Line("server", str(error), "mend config/.env")
+        return
+    if not url:
+        yield Line("server", "RVM_SERVER_URL is not set: the default of config/rvm.yaml is used")
+        return
+    parts = urlsplit(url)
+    try:
+        port = parts.port or {"https": 443, "http": 80}[parts.scheme]
+        begun = time.monotonic()
+        with socket.create_connection((parts.hostname or "", port), timeout=SERVER_TIMEOUT_S):
+            yield Line("server", f"{parts.hostname}:{port} answers in {(time.monotonic() - begun) * 1e3:.0f} ms")
+    except (KeyError, ValueError):
+        yield Line("server", f"RVM_SERVER_URL = {parts.scheme}://{parts.hostname}", "give http(s):// and a host")
+    except OSError as error:
+        advice = "the machine serves offline meanwhile; look at the network and RVM_SERVER_URL"
+        yield Line("server", f"{parts.hostname}: {error}", advice)
