@@ -21,11 +21,11 @@ from myrvm_sim.cabinet_client import CabinetClient, socket_path
 from myrvm_sim.drivers import CabinetSensors
 from myrvm_sim.physics import ImpossibleError, Kind
 
-from myrvm_sim import pictures, protocol
+from myrvm_sim import album, protocol
 
 
 @pytest.fixture(scope="module")
-def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A picture of one grey for each kind: 20, 40, 60 ... in the order of `Kind`."""
     folder = tmp_path_factory.mktemp("pictures")
     rows = []
@@ -42,9 +42,9 @@ def grey(kind: Kind) -> int:
 
 
 @pytest.fixture
-def path(tmp_path: Path, album: Path) -> Iterator[Path]:
+def path(tmp_path: Path, drawn: Path) -> Iterator[Path]:
     """The socket of a cabinet in this process."""
-    cabinet = Cabinet(seed=1, folder=album)
+    cabinet = Cabinet(seed=1, folder=drawn)
     server = Server(tmp_path / "cabinet", cabinet)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -82,12 +82,12 @@ def test_the_camera_shows_the_item_while_it_is_in_the_chamber(client: CabinetCli
     assert mean(client) == pytest.approx(grey(Kind.NOTHING), abs=2)
 
 
-def test_a_picture_file_can_be_inserted(client: CabinetClient, album: Path) -> None:
-    assert client.insert(picture=album / "milk_00.png")["kind"] == "milk", "the album knows what its pictures show"
+def test_a_picture_file_can_be_inserted(client: CabinetClient, drawn: Path) -> None:
+    assert client.insert(picture=drawn / "milk_00.png")["kind"] == "milk", "the album knows what its pictures show"
     assert mean(client) == pytest.approx(grey(Kind.MILK), abs=2)
     client.pull_out()
     with pytest.raises(ImpossibleError, match=r"nowhere\.png is not there"):
-        client.insert(picture=album / "nowhere.png")
+        client.insert(picture=drawn / "nowhere.png")
 
 
 def test_each_frame_has_noise_of_its_own_unless_the_camera_hangs(client: CabinetClient) -> None:
@@ -185,12 +185,12 @@ def test_nonsense_does_not_end_the_connection(path: Path) -> None:
         assert "levels" in json.loads(protocol.receive(raw)[0])
 
 
-def test_a_lost_cabinet_is_a_device_error_and_reopening_works(tmp_path: Path, album: Path) -> None:
+def test_a_lost_cabinet_is_a_device_error_and_reopening_works(tmp_path: Path, drawn: Path) -> None:
     sensors = CabinetSensors(str(tmp_path / "cabinet"), None)
     with pytest.raises(DeviceError, match="not reached"):
         sensors.open()
     for _ in range(2):
-        cabinet = Cabinet(folder=album)
+        cabinet = Cabinet(folder=drawn)
         server = Server(tmp_path / "cabinet", cabinet)
         server.socket.settimeout(5.0)
         thread = threading.Thread(target=server.handle_request)
@@ -219,11 +219,11 @@ def test_the_socket_is_named_by_device_or_environment(monkeypatch: pytest.Monkey
 def test_an_album_without_a_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "index.json").write_text('[{"file": "a.jpg", "kind": "mineral"}]')
     with pytest.raises(SettingsError, match="has no picture of not_empty"):
-        pictures.Album(tmp_path, 0)
+        album.Album(tmp_path, 0)
 
 
-def test_the_log_file_holds_what_happened(tmp_path: Path, album: Path) -> None:
-    cabinet = Cabinet(folder=album, gate_log=tmp_path / "gate.jsonl")
+def test_the_log_file_holds_what_happened(tmp_path: Path, drawn: Path) -> None:
+    cabinet = Cabinet(folder=drawn, gate_log=tmp_path / "gate.jsonl")
     cabinet.drive(self_client := object(), Direction.TO_BIN)
     cabinet.leave(self_client)
     cabinet.stop()

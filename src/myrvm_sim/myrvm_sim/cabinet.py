@@ -24,7 +24,7 @@ from pathlib import Path
 from myrvm_core.errors import RvmError
 from myrvm_hardware.drivers import Direction, Role
 
-from myrvm_sim import pictures, protocol
+from myrvm_sim import album, protocol
 from myrvm_sim.physics import Change, Entry, Item, Place, World
 
 EDGES_KEPT = 1000  # for a client that does not ask
@@ -33,9 +33,9 @@ EDGES_KEPT = 1000  # for a client that does not ask
 class Cabinet:
     """A world in real time, for any number of threads."""
 
-    def __init__(self, seed: int = 0, folder: Path = pictures.PICTURES, gate_log: Path | None = None) -> None:
+    def __init__(self, seed: int = 0, folder: Path = album.PICTURES, gate_log: Path | None = None) -> None:
         self._world = World(seed)
-        self.album = pictures.Album(folder, seed)
+        self.album = album.Album(folder, seed)
         self._changed = threading.Condition()
         self._begin_ns = time.monotonic_ns()
         self._queues: dict[object, deque[Change]] = {}
@@ -151,7 +151,7 @@ class Handler(socketserver.BaseRequestHandler):
     def setup(self) -> None:
         """Begin to keep edges."""
         self._cabinet = self.server.cabinet
-        self._sensor = pictures.Sensor(id(self) % 2**32)
+        self._sensor = album.Sensor(id(self) % 2**32)
         self._next_picture_s = 0.0
         self._cabinet.join(self)
 
@@ -197,7 +197,7 @@ class Handler(socketserver.BaseRequestHandler):
             case protocol.Insert(kind=kind, picture=""):
                 return {"item": self._cabinet.item(world.insert(kind, now_s))}
             case protocol.Insert(kind=kind, picture=picture):
-                pictures.load(Path(picture))
+                album.load(Path(picture))
                 kind = self._cabinet.album.kind_of(Path(picture)) or kind
                 return {"item": self._cabinet.item(world.insert(kind, now_s, str(Path(picture).resolve())))}
             case protocol.PullOut():
@@ -233,7 +233,7 @@ class Handler(socketserver.BaseRequestHandler):
         item, state, at_ns = self._cabinet.in_view()
         if state == "unplugged":
             raise RvmError("the camera is unplugged")
-        frame = self._sensor.expose(pictures.load(self._cabinet.album.of(item)), state)
+        frame = self._sensor.expose(album.load(self._cabinet.album.of(item)), state)
         height, width = frame.shape[:2]
         return {"at_ns": at_ns, "height": height, "width": width}, frame.data.cast("B")
 
@@ -263,7 +263,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--socket", type=Path, required=True, help="path of the Unix socket, at most 107 bytes")
     parser.add_argument("--seed", type=int, default=0, help="of weights, sizes, friction and the customer's reactions")
     parser.add_argument("--gate-log", type=Path, help="append what really happens to this file, one JSON line an event")
-    parser.add_argument("--pictures", type=Path, default=pictures.PICTURES, help="folder with index.json")
+    parser.add_argument("--pictures", type=Path, default=album.PICTURES, help="folder with index.json")
     options = parser.parse_args(arguments)
     try:
         cabinet = Cabinet(options.seed, options.pictures, options.gate_log)
