@@ -1,11 +1,14 @@
 """What a driver is: three small interfaces, and the one place where a driver is found by its name.
 
 A driver is a class that another package may bring: it registers itself under an entry-point group below, in its
-`setup.cfg`, and a parameter of the node names it. `device` says where the hardware is, in the driver's own words.
+`setup.cfg`, and a parameter of the node names it. It is built as `Driver(device, settings)` when the node is configured
+(raise SettingsError for what can never work); `device` says where the hardware is, in the driver's own words, and
+`settings` is the node's. Opening comes later and may be tried again and again.
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from enum import IntEnum
 from importlib.metadata import entry_points
@@ -94,7 +97,7 @@ class Direction(IntEnum):
 
 
 class EndSwitch(IntEnum):
-    """Where the gate is, as its end switches tell. Numbers equal `GateState.POSITION_*`; BETWEEN means none is closed."""
+    """The end switch that is closed; BETWEEN: none. Numbers equal `GateState.POSITION_*` but for BETWEEN."""
 
     CLOSED = 1
     BIN = 2
@@ -117,6 +120,11 @@ class GateDriver(Protocol):
 
     def close(self) -> None:
         """Motor off, release the outputs; harmless when not open."""
+
+
+def since_epoch_ns(monotonic_ns: int) -> int:
+    """A kernel time stamp (CLOCK_MONOTONIC) as ns since the epoch."""
+    return time.time_ns() - (time.monotonic_ns() - monotonic_ns)
 
 
 def find_driver(group: str, name: str) -> Any:
