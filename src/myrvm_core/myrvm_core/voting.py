@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from math import fsum
 
 from myrvm_core.rules import Decision
 from myrvm_core.verdict import Box, ModelInfo, Outcome, Reason, StageTimes, Verdict
@@ -70,9 +71,9 @@ class Vote:
             model=model,
             times=StageTimes(
                 wait_s=wait_s,
-                preprocess_s=sum(ballot.preprocess_s for ballot in ballots),
-                inference_s=sum(ballot.inference_s for ballot in ballots),
-                postprocess_s=sum(ballot.postprocess_s for ballot in ballots),
+                preprocess_s=fsum(ballot.preprocess_s for ballot in ballots),
+                inference_s=fsum(ballot.inference_s for ballot in ballots),
+                postprocess_s=fsum(ballot.postprocess_s for ballot in ballots),
                 total_s=total_s,
             ),
         )
