@@ -1,0 +1,144 @@
+"""What is said to the server and what it answers: JSON bodies of `/api/v1`, described in `docs/protocol.md`.
+
+Answers may carry more fields than these; a field that is missing or of another type is not of the contract.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+BASE_PATH = "/api/v1"
+API_KEY_HEADER = "X-RVM-API-KEY"
+MACHINE_HEADER = "X-Machine-UUID"
+
+Text = Annotated[str, Field(max_length=500)]
+
+
+class Body(BaseModel):
+    """Base of all bodies."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class Handshake(Body):
+    """POST /edge/handshake: who this machine is."""
+
+    hardware_id: Text
+    software_version: Text
+
+
+class HandshakeAnswer(Body):
+    """The machine's name and what holds for it; `server_time` in s since the epoch."""
+
+    machine_name: Text
+    server_time: float
+    maintenance: bool = False
+
+
+class Heartbeat(Body):
+    """POST /edge/heartbeat: the buffer's figures, and the commands that were received."""
+
+    pending: int = Field(ge=0)
+    dead: int = Field(ge=0)
+    received_commands: list[Text] = []
+
+
+class CommandKind(str, Enum):
+    """The commands that a machine obeys; names of `msg/CloudCommand`."""
+
+    OUT_OF_SERVICE = "OUT_OF_SERVICE"
+    IN_SERVICE = "IN_SERVICE"
+    RESTART_NODE = "RESTART_NODE"
+    SHOW_TEXT = "SHOW_TEXT"
+
+
+class Command(Body):
+    """One command as the server sends it; `kind` is checked against `CommandKind` by who obeys."""
+
+    command_id: Annotated[str, Field(min_length=1, max_length=100)]
+    kind: Text
+    node_name: Text = ""
+    text: Annotated[str, Field(max_length=200)] = ""
+
+
+class HeartbeatAnswer(Body):
+    """Commands that the machine has not confirmed yet, oldest first."""
+
+    server_time: float
+    maintenance: bool = False
+    commands: Annotated[list[Command], Field(max_length=100)] = []
+
+
+class Model(Body):
+    """The network that decided."""
+
+    name: Text
+    version: Text
+    sha256: Text
+
+
+class Deposit(Body):
+    """One deposit; `accepted_at` in s since the epoch, `idempotency_key` is the deposit's id."""
+
+    idempotency_key: Annotated[str, Field(min_length=1, max_length=100)]
+    session_id: Text
+    kind: Annotated[str, Field(pattern=r"^(none|account|donation)$")]
+    account_id: Text
+    class_name: Text
+    score: float = Field(ge=0.0, le=1.0)
+    points: int = Field(ge=0)
+    weight_kg: float | None = Field(default=None, ge=0.0)
+    accepted_at: float
+    model: Model
+
+
+class Deposits(Body):
+    """POST /edge/deposits: each is judged for itself."""
+
+    deposits: list[Deposit] = Field(min_length=1, max_length=500)
+
+
+class DepositStatus(str, Enum):
+    """What became of one deposit. A duplicate was credited before: as good as credited."""
+
+    CREDITED = "credited"
+    DUPLICATE = "duplicate"
+    REFUSED = "refused"
+
+
+class DepositResult(Body):
+    """The server's word on one deposit; `reason` says why it was refused."""
+
+    idempotency_key: Text
+    status: DepositStatus
+    reason: Text = ""
+
+
+class DepositsAnswer(Body):
+    """One result for each deposit, in any order."""
+
+    results: list[DepositResult]
+
+
+class Authorize(Body):
+    """POST /edge/authorize: whose token is this?"""
+
+    token: Annotated[str, Field(min_length=1, max_length=512)]
+
+
+class AuthorizeAnswer(Body):
+    """The customer. An unknown token is answered with 404."""
+
+    account_id: Annotated[str, Field(min_length=1, max_length=500)]
+    display_name: Text
+    balance_points: int = Field(ge=0, lt=2**32)
+
+
+class ErrorAnswer(Body):
+    """Body of every answer with 4xx and 5xx."""
+
+    status: Annotated[str, Field(pattern=r"^error$")]
+    message: Text
