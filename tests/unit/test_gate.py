@@ -1,0 +1,363 @@
+"""The gate's state machine against a flap on an axis: customer at -1, closed at 0, bin at +1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from myrvm_core.errors import SettingsError
+from myrvm_hardware.drivers import Direction, EndSwitch, Role
+from myrvm_hardware.gate import Gate, Outcome, Refusal, Verb
+from myrvm_hardware.gate_control import interlock_roles
+from myrvm_hardware.settings import ActuatorSettings
+
+TICK_S = 0.01
+SETTINGS = ActuatorSettings(
+    travel_limit_s=1.0, dead_time_s=0.1, dwell_s=0.3, return_open_s=0.5, back_off_s=0.2, hand_limit_s=2.0
+)
+ROLES = (Role.DOOR, Role.HAND, Role.EMERGENCY)
+FREE: dict[Role, bool | None] = dict.fromkeys(ROLES, False)
+SPEED = {Direction.OFF: 0.0, Direction.TO_BIN: 2.0, Direction.TO_CUSTOMER: -2.0}
+
+
+class Flap:
+    """Gate, flap and clock; notes every run of the motor as (direction, start, end)."""
+
+    def __init__(self, place: float = 0.0) -> None:
+        self.gate = Gate(SETTINGS, ROLES)
+        self.place, self.now_s = place, 100.0
+        self.stuck: Callable[[float, Direction], bool] = lambda place, direction: False
+        self.levels = dict(FREE)
+        self.silent = False
+        self.runs: list[tuple[Direction, float, float]] = []
+        self._running: tuple[Direction, float] | None = None
+        self.gate.sensed(self.levels, self.now_s)
+        self.gate.opened(self.now_s)
+
+    @property
+    def switch(self) -> EndSwitch:
+        if abs(self.place) <= 0.03:
+            return EndSwitch.CLOSED
+        if abs(self.place) >= 0.99:
+            return EndSwitch.BIN if self.place > 0 else EndSwitch.CUSTOMER
+        return EndSwitch.BETWEEN
+
+    def tick(self) -> None:
+        self.now_s += TICK_S
+        if not self.stuck(self.place, self.gate.motor):
+            self.place = max(-1.0, min(1.0, self.place + SPEED[self.gate.motor] * TICK_S))
+        if not self.silent:
+            self.sense()
+        self.gate.tick(self.switch, self.now_s)
+        self.note()
+
+    def sense(self) -> None:
+        self.gate.sensed(self.levels, self.now_s)
+        self.gate.check(self.now_s)
+        self.note()
+
+    def note(self) -> None:
+        motor = self.gate.motor
+        if self._running and self._running[0] != motor:
+            self.runs.append((*self._running, self.now_s))
+            self._running = None
+        if motor != Direction.OFF and self._running is None:
+            self._running = (motor, self.now_s)
+
+    def run(self, seconds: float) -> None:
+        for _ in range(round(seconds / TICK_S)):
+            self.tick()
+
+    def until_ended(self, limit_s: float = 30.0) -> Outcome:
+        end_s = self.now_s + limit_s
+        while self.gate.snapshot().outcome == Outcome.RUNNING:
+            assert self.now_s < end_s, self.gate.snapshot()
+            self.tick()
+        return self.gate.snapshot().outcome
+
+    def command(self, verb: Verb, command_id: str = "a") -> Refusal:
+        refusal, _ = self.gate.command(command_id, "deposit", verb, self.now_s)
+        self.note()
+        return refusal
+
+    @property
+    def ways(self) -> list[Direction]:
+        return [direction for direction, _, _ in self.runs]
+
+
+def test_accept_goes_to_the_bin_and_back() -> None:
+    flap = Flap()
+    flap.run(0.1)
+    assert flap.command(Verb.ACCEPT) == Refusal.NONE
+    assert flap.gate.snapshot().outcome == Outcome.RUNNING
+    assert flap.until_ended() == Outcome.DONE
+    assert flap.switch == EndSwitch.CLOSED
+    assert flap.ways == [Direction.TO_BIN, Direction.TO_CUSTOMER]
+    assert flap.runs[1][1] - flap.runs[0][2] >= SETTINGS.dwell_s
+    assert flap.gate.snapshot().cycles == 2
+    assert flap.gate.snapshot().motor_run_time_s == pytest.approx(1.0, abs=0.1)
+
+
+def test_return_goes_to_the_customer_waits_and_closes() -> None:
+    flap = Flap()
+    flap.command(Verb.RETURN)
+    assert flap.until_ended() == Outcome.DONE
+    assert flap.ways == [Direction.TO_CUSTOMER, Direction.TO_BIN]
+    assert flap.runs[1][1] - flap.runs[0][2] >= SETTINGS.return_open_s
+    assert flap.switch == EndSwitch.CLOSED
+
+
+@pytest.mark.parametrize("place", [-1.0, -0.5, 0.0, 0.5, 1.0])
+def test_the_gate_is_closed_after_opening_wherever_it_was(place: float) -> None:
+    flap = Flap(place)
+    flap.run(8.0)
+    snapshot = flap.gate.snapshot()
+    assert (flap.switch, snapshot.motor, snapshot.fault) == (EndSwitch.CLOSED, Direction.OFF, "")
+    assert (snapshot.command_id, snapshot.outcome) == ("", Outcome.NONE)  # its own homing is no command
+
+
+class NarrowSwitch(Flap):
+    """Its CLOSED switch is not seen on the way from the bin."""
+
+    @property
+    def switch(self) -> EndSwitch:
+        seen = super().switch
+        return EndSwitch.BETWEEN if seen == EndSwitch.CLOSED and self.gate.motor == Direction.TO_CUSTOMER else seen
+
+
+def test_a_switch_that_is_passed_by_is_found_from_the_other_side() -> None:
+    flap = NarrowSwitch(0.5)
+    flap.run(8.0)
+    assert abs(flap.place) <= 0.03
+    assert flap.ways == [Direction.TO_CUSTOMER, Direction.TO_BIN]
+
+
+def test_a_jam_backs_off_retries_once_and_then_only_home_is_taken() -> None:
+    flap = Flap()
+    flap.stuck = lambda place, direction: direction == Direction.TO_BIN and place >= 0.5
+    flap.command(Verb.ACCEPT)
+    assert flap.until_ended() == Outcome.JAMMED
+    assert flap.ways == [Direction.TO_BIN, Direction.TO_CUSTOMER, Direction.TO_BIN]
+    assert flap.gate.snapshot().fault == "gate jams on its way to bin: home it"
+    assert flap.command(Verb.ACCEPT, "b") == Refusal.FAULT
+    assert flap.command(Verb.RETURN, "c") == Refusal.FAULT
+    assert flap.gate.snapshot().command_id == "a"
+    assert flap.command(Verb.HOME, "d") == Refusal.NONE
+    assert flap.until_ended() == Outcome.DONE
+    assert flap.gate.snapshot().fault == ""
+    assert flap.command(Verb.RETURN, "e") == Refusal.NONE
+
+
+def test_a_jam_that_gives_way_to_the_retry_is_none() -> None:
+    flap = Flap()
+    flap.stuck = lambda place, direction: place >= 0.5 and len(flap.runs) < 1
+    flap.command(Verb.ACCEPT)
+    assert flap.until_ended() == Outcome.DONE
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_an_interlock_stops_the_motor_before_the_next_tick(role: Role) -> None:
+    flap = Flap()
+    flap.command(Verb.ACCEPT)
+    flap.run(0.3)
+    assert flap.gate.motor == Direction.TO_BIN
+    flap.levels[role] = True
+    flap.sense()
+    assert (flap.gate.motor, flap.gate.snapshot().outcome) == (Direction.OFF, Outcome.INTERLOCK)
+    assert flap.command(Verb.HOME, "b") == Refusal.INTERLOCK
+    flap.levels[role] = False
+    flap.sense()
+    assert flap.command(Verb.HOME, "c") == Refusal.NONE
+    assert flap.until_ended() == Outcome.DONE
+
+
+@pytest.mark.parametrize("level", [None, "missing"])
+def test_an_unknown_sensor_holds_the_gate(level: str | None) -> None:
+    flap = Flap()
+    if level is None:
+        flap.levels[Role.DOOR] = None
+    else:
+        del flap.levels[Role.DOOR]
+    flap.sense()
+    assert flap.command(Verb.ACCEPT) == Refusal.INTERLOCK
+    assert flap.gate.obstacles() == ["door is unknown"]
+
+
+def test_silent_sensors_stop_the_motor() -> None:
+    flap = Flap()
+    flap.stuck = lambda place, direction: True
+    flap.command(Verb.ACCEPT)
+    flap.silent = True
+    assert flap.until_ended() == Outcome.INTERLOCK
+    assert flap.now_s - 100.0 == pytest.approx(SETTINGS.interlock_stale_s, abs=2 * TICK_S)
+
+
+def test_the_open_gate_waits_for_a_hand_to_go() -> None:
+    flap = Flap()
+    flap.command(Verb.RETURN)
+    while not flap.runs:
+        flap.tick()
+    flap.levels[Role.HAND] = True
+    flap.run(1.5)
+    assert (flap.gate.motor, flap.gate.snapshot().outcome) == (Direction.OFF, Outcome.RUNNING)
+    flap.levels[Role.HAND] = False
+    assert flap.until_ended() == Outcome.DONE
+
+
+def test_a_hand_that_stays_ends_the_command() -> None:
+    flap = Flap()
+    flap.command(Verb.RETURN)
+    while not flap.runs:
+        flap.tick()
+    flap.levels[Role.HAND] = True
+    assert flap.until_ended() == Outcome.INTERLOCK
+    assert len(flap.runs) == 1
+
+
+def test_one_command_at_a_time() -> None:
+    flap = Flap()
+    flap.command(Verb.ACCEPT)
+    assert flap.gate.command("b", "technician", Verb.HOME, flap.now_s) == (Refusal.BUSY, "deposit")
+    assert flap.gate.command("a", "deposit", Verb.ACCEPT, flap.now_s) == (Refusal.NONE, "")
+    flap.until_ended()
+    assert flap.command(Verb.ACCEPT) == Refusal.NONE  # asked again: taken, and not done twice
+    assert flap.gate.snapshot().outcome == Outcome.DONE
+
+
+def test_stop_is_always_taken_and_leaves_the_stopped_command_on_record() -> None:
+    flap = Flap()
+    flap.command(Verb.ACCEPT)
+    flap.run(0.3)
+    assert flap.command(Verb.STOP, "b") == Refusal.NONE
+    snapshot = flap.gate.snapshot()
+    assert (snapshot.motor, snapshot.command_id, snapshot.outcome) == (Direction.OFF, "a", Outcome.CANCELLED)
+    flap.run(5.0)
+    assert len(flap.runs) == 1  # nothing moves by itself after a stop
+
+
+def test_a_failed_driver_ends_the_command_and_is_homed_when_it_is_back() -> None:
+    flap = Flap()
+    flap.command(Verb.ACCEPT)
+    flap.run(0.3)
+    flap.gate.failed("cable", flap.now_s)
+    flap.note()
+    assert (flap.gate.motor, flap.gate.snapshot().outcome) == (Direction.OFF, Outcome.FAILED)
+    assert flap.command(Verb.HOME, "b") == Refusal.FAULT
+    flap.gate.opened(flap.now_s)
+    flap.run(4.0)
+    snapshot = flap.gate.snapshot()
+    assert (flap.switch, snapshot.fault) == (EndSwitch.CLOSED, "")
+    assert (snapshot.command_id, snapshot.outcome) == ("a", Outcome.FAILED)
+
+
+def test_a_gate_that_nobody_ticks_is_overdue() -> None:
+    flap = Flap()
+    flap.command(Verb.ACCEPT)
+    flap.run(0.3)
+    assert not flap.gate.overdue(flap.now_s)
+    assert flap.gate.overdue(flap.now_s + SETTINGS.travel_limit_s + 0.6)
+
+
+@pytest.mark.parametrize("verb", [0, 5, 255])
+def test_an_unknown_verb_is_refused(verb: int) -> None:
+    assert Flap().gate.command("a", "deposit", verb, 100.0) == (Refusal.UNKNOWN, "")
+
+
+def test_interlock_roles_are_named() -> None:
+    assert interlock_roles(["door", "hand"]) == (Role.DOOR, Role.HAND)
+    with pytest.raises(SettingsError, match="'doors' is not known; allowed: entry, drop, door"):
+        interlock_roles(["doors"])
+
+
+class AnyLife(RuleBasedStateMachine):
+    """Commands, hands, jams, silence and failures in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flap = Flap()
+        self.number = 0
+        self.open = True
+
+    @rule(verb=st.sampled_from(list(Verb)))
+    def command(self, verb: Verb) -> None:
+        self.number += 1
+        before = self.flap.gate.snapshot()
+        busy = self.flap.gate.holder != ""
+        refusal = self.flap.command(verb, str(self.number))
+        if verb == Verb.STOP:
+            assert refusal == Refusal.NONE
+            assert self.flap.gate.motor == Direction.OFF
+        elif busy:
+            assert refusal == Refusal.BUSY
+        elif not self.open:
+            assert refusal == Refusal.FAULT
+        if refusal != Refusal.NONE:
+            assert self.flap.gate.snapshot() == before
+
+    @rule(role=st.sampled_from(ROLES), level=st.sampled_from([True, False, None]))
+    def sense(self, role: Role, level: bool | None) -> None:
+        self.flap.levels[role] = level
+        if not self.flap.silent:
+            self.flap.sense()
+
+    @rule(silent=st.booleans())
+    def silence(self, silent: bool) -> None:
+        self.flap.silent = silent
+
+    @rule(place=st.floats(-1.2, 1.2), way=st.sampled_from([Direction.TO_BIN, Direction.TO_CUSTOMER]))
+    def stick(self, place: float, way: Direction) -> None:
+        self.flap.stuck = lambda now, direction: direction == way and abs(now - place) < 0.05
+
+    @precondition(lambda self: self.open)
+    @rule(seconds=st.sampled_from([0.01, 0.05, 0.3, 1.0, 3.0]))
+    def wait(self, seconds: float) -> None:
+        self.flap.run(seconds)
+
+    @precondition(lambda self: self.open)
+    @rule()
+    def fail(self) -> None:
+        self.open = False
+        self.flap.gate.failed("cable", self.flap.now_s)
+        self.flap.note()
+
+    @precondition(lambda self: not self.open)
+    @rule()
+    def reopen(self) -> None:
+        self.open = True
+        self.flap.gate.opened(self.flap.now_s)
+
+    @precondition(lambda self: self.open)
+    @rule()
+    def heal(self) -> None:
+        """Whatever happened: free, unstuck and sent home, the gate closes."""
+        self.flap.stuck = lambda place, direction: False
+        self.flap.levels, self.flap.silent = dict(FREE), False
+        self.flap.run(12.0)
+        if self.flap.switch != EndSwitch.CLOSED:
+            self.number += 1
+            assert self.flap.command(Verb.HOME, str(self.number)) == Refusal.NONE
+            assert self.flap.until_ended() == Outcome.DONE
+        assert self.flap.switch == EndSwitch.CLOSED
+        assert self.flap.gate.motor == Direction.OFF
+
+    @invariant()
+    def motor_is_off_whenever_it_must_be(self) -> None:
+        gate = self.flap.gate
+        if gate.motor != Direction.OFF:
+            assert self.open
+            assert gate.obstacles() == []
+            assert gate.holder != ""
+
+    @invariant()
+    def every_run_is_bounded_and_every_reversal_rests(self) -> None:
+        for _, start_s, end_s in self.flap.runs:
+            assert end_s - start_s <= SETTINGS.travel_limit_s + 2 * TICK_S
+        for (way, _, end_s), (next_way, start_s, _) in zip(self.flap.runs, self.flap.runs[1:], strict=False):
+            assert way == next_way or start_s - end_s >= SETTINGS.dead_time_s - TICK_S
+
+
+TestAnyLife = AnyLife.TestCase
+TestAnyLife.settings = hypothesis_settings(max_examples=60, stateful_step_count=30, deadline=None)
