@@ -13,11 +13,14 @@ import pytest
 import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from myrvm_interfaces.msg import NodeHealth
+from myrvm_ros.managed_node import HEARTBEAT_TOPIC
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile
 
 from myrvm_core import graph as graph_file
+from myrvm_ros import qos
 
 LIMIT_S = 30.0
 
@@ -34,6 +37,11 @@ class Graph:
         self._executor.add_node(self.node)
         self._clients: dict[str, Any] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._pids: dict[str, int] = {}
+        self.node.create_subscription(NodeHealth, HEARTBEAT_TOPIC, self._on_heartbeat, qos.HEARTBEAT)
+
+    def _on_heartbeat(self, message: NodeHealth) -> None:
+        self._pids[message.node] = message.pid
 
     def start(self, name: str, **parameters: Any) -> subprocess.Popen[bytes]:
         """Start the process of node `name` of `config/graph.yaml` with ROS parameters."""
@@ -44,6 +52,8 @@ class Graph:
         output = (self.folder / f"{name}.log").open("ab")
         self.processes[name] = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         output.close()
+        # A dead process is still in the discovery for seconds: its heartbeat says that the new one hears us.
+        self.wait(lambda: self._pids.get(name) == self.processes[name].pid, f"heartbeat of {name}")
         return self.processes[name]
 
     def bring_up(self, name: str, **parameters: Any) -> None:

@@ -54,10 +54,10 @@ class UpdateSender:
             return
         self._failures = 0
         update = self._waiting.popleft()
+        if self._waiting:
+            self._call()
         if not response.updated:
             self._node.log.error(
                 "buffer refused", deposit_id=update.deposit_id, stage=update.stage.name, error=response.message
             )
         self._done(update, response.updated)
-        if self._waiting:
-            self._call()

@@ -1,0 +1,256 @@
+"""The deposit node with the real offline buffer; the test plays sensors, gate and detector."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from myrvm_core.deposit import Ending, State
+from myrvm_core.deposit_record import SessionKind
+from myrvm_core.verdict import Outcome, Reason
+from myrvm_interfaces.msg import (
+    BufferStatus,
+    DepositResult,
+    DepositState,
+    GateState,
+    SensorEvent,
+    SensorReading,
+    SystemStatus,
+    Verdict,
+)
+from myrvm_interfaces.srv import Classify, CommandGate, EndSession, LeaseDeposits, StartSession
+from myrvm_ros.stamps import to_ns
+
+from myrvm_ros import qos
+
+SHORT = {"recover_s": 0.5, "settle_s": 0.05, "show_s": 0.2, "gate_s": 3.0, "drop_s": 0.5, "authorize_s": 0.5}
+
+
+class Cabinet:
+    """Stand-in for sensor, actuator and detector: services and publishers of the test's node."""
+
+    def __init__(self, graph: Any) -> None:
+        self.graph = graph
+        node = graph.node
+        self.events = node.create_publisher(SensorEvent, "sensors/events", qos.EVENT)
+        self.gate = node.create_publisher(GateState, "actuator/state", qos.STATE)
+        self.system = node.create_publisher(SystemStatus, "system/status", qos.STATE)
+        node.create_service(Classify, "detector/classify", self._classify)
+        node.create_service(CommandGate, "actuator/command", self._command)
+        self.states = graph.listen(DepositState, "deposit/state", qos.STATE)
+        self.results = graph.listen(DepositResult, "deposit/result", qos.EVENT)
+        self.buffer = graph.listen(BufferStatus, "buffer/status", qos.STATE)
+        self.verdict = Verdict(outcome=Verdict.ACCEPTED, class_name="mineral", score=0.9)
+        self.classified: list[int] = []
+        self.commands: list[CommandGate.Request] = []
+        self.sequence = 0
+
+    def _classify(self, request: Classify.Request, response: Classify.Response) -> Classify.Response:
+        self.classified.append(to_ns(request.item_arrived_at))
+        response.verdict = self.verdict
+        return response
+
+    def _command(self, request: CommandGate.Request, response: CommandGate.Response) -> CommandGate.Response:
+        self.commands.append(request)
+        response.taken = True
+        self._gate_says(request, GateState.OUTCOME_RUNNING)
+        return response
+
+    def _gate_says(self, command: CommandGate.Request, outcome: int) -> None:
+        self.gate.publish(GateState(command_id=command.command_id, verb=command.verb, outcome=outcome))
+
+    def sense(self, role: int, active: bool = True) -> None:
+        self.sequence += 1
+        level = SensorReading.LEVEL_ACTIVE if active else SensorReading.LEVEL_INACTIVE
+        message = SensorEvent(role=role, level=level, sequence=self.sequence)
+        message.stamp = self.graph.node.get_clock().now().to_msg()
+        self.events.publish(message)
+
+    def enter(self) -> None:
+        self.sense(SensorReading.ROLE_ENTRY)
+
+    def leave(self) -> None:
+        self.sense(SensorReading.ROLE_ENTRY, active=False)
+
+    def fall(self) -> None:
+        """The item leaves the chamber downwards."""
+        self.leave()
+        self.sense(SensorReading.ROLE_DROP)
+        self.sense(SensorReading.ROLE_DROP, active=False)
+
+    def finish(self, outcome: int = GateState.OUTCOME_DONE) -> None:
+        """The last movement of the gate ends."""
+        self._gate_says(self.commands[-1], outcome)
+
+    def wait_for(self, state: State) -> None:
+        self.graph.wait(lambda: self.states and self.states[-1].state == state, f"state {state.name}")
+
+    def wait_for_command(self, count: int = 1) -> CommandGate.Request:
+        self.graph.wait(lambda: len(self.commands) >= count, f"gate command {count}")
+        return self.commands[-1]
+
+    def wait_for_result(self, count: int = 1) -> DepositResult:
+        self.graph.wait(lambda: len(self.results) >= count, f"result {count}")
+        return self.results[-1]
+
+    def wait_for_rows(self, **counts: int) -> None:
+        def reached() -> bool:
+            return bool(self.buffer) and all(getattr(self.buffer[-1], name) == n for name, n in counts.items())
+
+        self.graph.wait(reached, f"rows {counts} in the buffer")
+
+    def kill(self) -> None:
+        process = self.graph.processes["deposit"]
+        process.kill()
+        process.wait()
+        self.states.clear()
+
+    def restart(self) -> None:
+        self.graph.bring_up("deposit", **SHORT)
+
+
+@pytest.fixture
+def cabinet(graph: Any) -> Cabinet:
+    """A cabinet with a deposit node and a buffer that wait for a customer."""
+    built = Cabinet(graph)
+    graph.bring_up("offline_buffer")
+    graph.bring_up("deposit", **SHORT)
+    built.wait_for(State.IDLE)
+    return built
+
+
+def lease(cabinet: Cabinet) -> list[Any]:
+    """What would be sent to the server now."""
+    return list(
+        cabinet.graph.call(LeaseDeposits, "buffer/lease", LeaseDeposits.Request(limit=10, duration_s=60.0)).records
+    )
+
+
+def test_an_accepted_item_goes_to_disk_then_to_the_bin_then_to_the_customer(cabinet: Cabinet) -> None:
+    started = cabinet.graph.call(StartSession, "deposit/start_session", StartSession.Request(kind=SessionKind.DONATION))
+    assert started.started
+    cabinet.enter()
+    assert cabinet.wait_for_command().verb == CommandGate.Request.ACCEPT
+    cabinet.wait_for_rows(held=1, pending=0)
+    assert not cabinet.results
+    cabinet.fall()
+    result = cabinet.wait_for_result()
+    cabinet.finish()
+    assert (result.outcome, result.points, result.recovered) == (Ending.ACCEPTED, 10, False)
+    assert result.session.session_id == started.session.session_id
+    (record,) = lease(cabinet)
+    assert (record.deposit_id, record.points, record.class_name) == (result.deposit_id, 10, "mineral")
+    cabinet.wait_for(State.SESSION)
+    ended = cabinet.graph.call(
+        EndSession, "deposit/end_session", EndSession.Request(session_id=started.session.session_id)
+    )
+    assert (ended.ended, ended.items, ended.points) == (True, 1, 10)
+
+
+def test_a_refused_item_comes_back_and_leaves_no_row(cabinet: Cabinet) -> None:
+    cabinet.verdict = Verdict(outcome=int(Outcome.REJECTED), reason=int(Reason.NOT_EMPTY), class_name="not_empty")
+    cabinet.enter()
+    assert cabinet.wait_for_command().verb == CommandGate.Request.RETURN
+    result = cabinet.wait_for_result()
+    assert (result.outcome, result.verdict.reason, result.points) == (Ending.RETURNED, Reason.NOT_EMPTY, 0)
+    cabinet.leave()
+    cabinet.finish()
+    cabinet.wait_for(State.IDLE)
+    assert lease(cabinet) == []
+
+
+def test_the_verdict_is_about_the_item_that_entered(cabinet: Cabinet) -> None:
+    before = cabinet.graph.node.get_clock().now().nanoseconds
+    cabinet.enter()
+    cabinet.wait_for_command()
+    assert before <= cabinet.classified[0] <= cabinet.graph.node.get_clock().now().nanoseconds
+
+
+def test_killed_while_the_gate_moves_the_item_that_fell_is_credited_once(cabinet: Cabinet) -> None:
+    cabinet.enter()
+    cabinet.wait_for_command()
+    cabinet.kill()
+    cabinet.fall()
+    cabinet.finish()
+    cabinet.restart()
+    result = cabinet.wait_for_result()
+    assert (result.outcome, result.recovered, result.points) == (Ending.ACCEPTED, True, 10)
+    cabinet.wait_for(State.IDLE)
+    assert [record.deposit_id for record in lease(cabinet)] == [result.deposit_id]
+    cabinet.kill()
+    cabinet.restart()
+    cabinet.wait_for(State.IDLE)
+    assert len(cabinet.results) == 1, "told again although it was told"
+
+
+def test_killed_before_the_gate_moved_the_item_comes_back_uncredited(cabinet: Cabinet) -> None:
+    cabinet.enter()
+    cabinet.wait_for_command()
+    cabinet.kill()
+    cabinet.finish(GateState.OUTCOME_INTERLOCK)
+    cabinet.restart()
+    assert cabinet.wait_for_command(2).verb == CommandGate.Request.RETURN
+    cabinet.leave()
+    cabinet.finish()
+    assert cabinet.wait_for_result().outcome == Ending.RETURNED
+    cabinet.wait_for_rows(held=0, pending=0)
+    assert lease(cabinet) == []
+
+
+def test_an_item_that_nobody_can_account_for_is_kept_for_the_technician(cabinet: Cabinet) -> None:
+    cabinet.enter()
+    cabinet.wait_for_command()
+    cabinet.kill()
+    cabinet.leave()
+    cabinet.finish()
+    cabinet.restart()
+    result = cabinet.wait_for_result()
+    assert (result.outcome, result.points) == (Ending.UNRESOLVED, 0)
+    cabinet.wait_for_rows(held=0, pending=0, dead=1)
+    assert lease(cabinet) == []
+
+
+def test_a_buffer_that_dies_in_the_middle_delays_the_customer_and_loses_nothing(cabinet: Cabinet) -> None:
+    cabinet.enter()
+    cabinet.wait_for_command()
+    buffer = cabinet.graph.processes["offline_buffer"]
+    buffer.kill()
+    buffer.wait()
+    cabinet.fall()
+    cabinet.finish()
+    cabinet.wait_for(State.SETTLING)
+    cabinet.graph.bring_up("offline_buffer")
+    assert cabinet.wait_for_result().outcome == Ending.ACCEPTED
+    assert len(lease(cabinet)) == 1
+
+
+def test_a_session_survives_a_restart_of_the_node(cabinet: Cabinet) -> None:
+    started = cabinet.graph.call(StartSession, "deposit/start_session", StartSession.Request(kind=SessionKind.DONATION))
+    cabinet.wait_for(State.SESSION)
+    cabinet.kill()
+    cabinet.restart()
+    cabinet.wait_for(State.SESSION)
+    assert cabinet.states[-1].session.session_id == started.session.session_id
+
+
+def test_sessions_are_refused_with_the_reason(cabinet: Cabinet) -> None:
+    def refusal(**request: Any) -> int:
+        return cabinet.graph.call(StartSession, "deposit/start_session", StartSession.Request(**request)).refusal
+
+    assert refusal(kind=SessionKind.NONE) == StartSession.Request.REFUSED_INVALID
+    assert refusal(kind=SessionKind.ACCOUNT) == StartSession.Request.REFUSED_INVALID
+    assert refusal(kind=SessionKind.ACCOUNT, token="x" * 513) == StartSession.Request.REFUSED_INVALID
+    assert refusal(kind=SessionKind.ACCOUNT, token="alice") == StartSession.Request.REFUSED_OFFLINE
+    assert refusal(kind=SessionKind.DONATION) == StartSession.Request.REFUSED_NONE
+    assert refusal(kind=SessionKind.DONATION) == StartSession.Request.REFUSED_BUSY
+
+
+def test_out_of_order_no_item_is_taken_and_no_session_begins(cabinet: Cabinet) -> None:
+    cabinet.system.publish(SystemStatus(mode=SystemStatus.OUT_OF_ORDER))
+    cabinet.wait_for(State.OUT_OF_ORDER)
+    cabinet.enter()
+    answer = cabinet.graph.call(StartSession, "deposit/start_session", StartSession.Request(kind=SessionKind.DONATION))
+    assert answer.refusal == StartSession.Request.REFUSED_OUT_OF_ORDER
+    assert not cabinet.classified
+    cabinet.system.publish(SystemStatus(mode=SystemStatus.SERVING))
+    cabinet.wait_for_command()
