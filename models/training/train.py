@@ -79,7 +79,9 @@ def train_stage(start: Path, data: Path, folder: Path, size_px: int, epochs: int
         exist_ok=True,
         seed=seed,
         device="cpu",
+        # One optimiser step a batch (ultralytics gathers 64 images for one): few images need many steps.
         batch=16,
+        nbs=16,
         workers=0,
         cache="ram",
         warmup_epochs=1.0,
