@@ -135,3 +135,14 @@ def parse(raw: Any, where: str) -> Graph:
     except CycleError as error:
         raise SettingsError(f"{where}: start_after goes round in a circle: {' -> '.join(error.args[1])}") from error
     return graph
+
+
+def mermaid(graph: Graph) -> str:
+    """The graph as a Mermaid flowchart, for the docs; dotted arrows say what restarts with what."""
+    lines = ["flowchart LR", f"    {graph.manager.name}[[{graph.manager.name}]]"]
+    for node in graph.nodes:
+        lines.append(f"    {node.name}[{node.name}]" if node.essential else f"    {node.name}([{node.name}])")
+    for node in graph.nodes:
+        lines += [f"    {other} --> {node.name}" for other in node.start_after]
+        lines += [f"    {other} -. restart .-> {node.name}" for other in node.restart_with]
+    return "\n".join(lines) + "\n"
