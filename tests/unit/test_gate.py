@@ -120,19 +120,38 @@ def test_the_gate_is_closed_after_opening_wherever_it_was(place: float) -> None:
 
 
 class NarrowSwitch(Flap):
-    """Its CLOSED switch is not seen on the way from the bin."""
+    """Its CLOSED switch is not seen on the first two passes."""
 
     @property
     def switch(self) -> EndSwitch:
         seen = super().switch
-        return EndSwitch.BETWEEN if seen == EndSwitch.CLOSED and self.gate.motor == Direction.TO_CUSTOMER else seen
+        return EndSwitch.BETWEEN if seen == EndSwitch.CLOSED and len(self.runs) < 2 else seen
 
 
 def test_a_switch_that_is_passed_by_is_found_from_the_other_side() -> None:
     flap = NarrowSwitch(0.5)
     flap.run(8.0)
     assert abs(flap.place) <= 0.03
-    assert flap.ways == [Direction.TO_CUSTOMER, Direction.TO_BIN]
+    assert flap.ways == [Direction.TO_CUSTOMER, Direction.TO_BIN, Direction.TO_CUSTOMER]
+    assert flap.gate.snapshot().fault == ""
+
+
+@pytest.mark.parametrize(("verb", "back"), [(Verb.ACCEPT, Direction.TO_CUSTOMER), (Verb.RETURN, Direction.TO_BIN)])
+def test_a_stopped_gate_knows_its_way_home(verb: Verb, back: Direction) -> None:
+    flap = Flap()
+    flap.run(0.2)
+    flap.command(verb)
+    flap.run(0.3)
+    flap.command(Verb.STOP)
+    flap.command(Verb.HOME, "b")
+    assert flap.until_ended() == Outcome.DONE
+    assert flap.ways[1:] == [back]
+
+
+def test_the_motor_rests_after_the_driver_was_opened() -> None:
+    flap = Flap(0.5)
+    flap.run(2.0)
+    assert flap.runs[0][1] - 100.0 >= SETTINGS.dead_time_s
 
 
 def test_a_jam_backs_off_retries_once_and_then_only_home_is_taken() -> None:
@@ -141,6 +160,9 @@ def test_a_jam_backs_off_retries_once_and_then_only_home_is_taken() -> None:
     flap.command(Verb.ACCEPT)
     assert flap.until_ended() == Outcome.JAMMED
     assert flap.ways == [Direction.TO_BIN, Direction.TO_CUSTOMER, Direction.TO_BIN]
+    durations_s = [end_s - start_s for _, start_s, end_s in flap.runs]
+    limits_s = [SETTINGS.travel_limit_s, SETTINGS.back_off_s, SETTINGS.travel_limit_s]
+    assert durations_s == pytest.approx(limits_s, abs=2 * TICK_S)
     assert flap.gate.snapshot().fault == "gate jams on its way to bin: home it"
     assert flap.command(Verb.ACCEPT, "b") == Refusal.FAULT
     assert flap.command(Verb.RETURN, "c") == Refusal.FAULT
@@ -205,6 +227,17 @@ def test_the_open_gate_waits_for_a_hand_to_go() -> None:
     assert (flap.gate.motor, flap.gate.snapshot().outcome) == (Direction.OFF, Outcome.RUNNING)
     flap.levels[Role.HAND] = False
     assert flap.until_ended() == Outcome.DONE
+
+
+@pytest.mark.parametrize("role", [Role.DOOR, Role.EMERGENCY])
+def test_anything_else_than_a_hand_ends_the_wait_at_once(role: Role) -> None:
+    flap = Flap()
+    flap.command(Verb.RETURN)
+    while not flap.runs:
+        flap.tick()
+    flap.levels[Role.HAND] = flap.levels[role] = True
+    flap.sense()
+    assert flap.gate.snapshot().outcome == Outcome.INTERLOCK
 
 
 def test_a_hand_that_stays_ends_the_command() -> None:

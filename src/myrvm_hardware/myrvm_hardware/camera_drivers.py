@@ -7,12 +7,15 @@ when it was grabbed otherwise; decoding comes after the stamp.
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import cv2
 import numpy as np
+from myrvm_core.environment import environment
 from myrvm_core.errors import DeviceError
 from numpy.typing import NDArray
 
@@ -117,11 +120,16 @@ def csi_pipeline(device: str, settings: CameraSettings) -> str:
 
 
 class RtspCamera(OpenCvCamera):
-    """A network camera; `device` is its rtsp:// URL."""
+    """A network camera; `device` is its rtsp:// URL. `${NAME}` in it is taken from the environment or `.env`."""
+
+    def __init__(self, device: str, settings: CameraSettings) -> None:
+        # Whoever may see parameters and logs must not see the camera's password.
+        super().__init__(re.sub("//[^/@]*@", "//", device), settings)
+        self._url = Template(device).safe_substitute(environment())
 
     def _opened(self) -> cv2.VideoCapture:
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, WAIT_MS]
-        return cv2.VideoCapture(self._device, cv2.CAP_FFMPEG, limits)
+        return cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, limits)
 
 
 class FileCamera(OpenCvCamera):
