@@ -6,21 +6,19 @@ import contextlib
 import json
 import os
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from myrvm_core.errors import DeviceError, RvmError, SettingsError
+from myrvm_core.errors import DeviceError, SettingsError
 
 from myrvm_sim import protocol
+from myrvm_sim.child import child
 from myrvm_sim.physics import ImpossibleError, Jam, Kind, Place
 
 SOCKET_VARIABLE = "MYRVM_CABINET"
 TIMEOUT_S = 2.0
-START_S = 20.0
 
 
 def socket_path(device: str = "") -> Path:
@@ -155,28 +153,7 @@ class CabinetClient:
 
 
 @contextmanager
-def running(path: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A cabinet process that serves `path`; ended with the context.
-
-    Raises:
-        RvmError: it does not get ready; it has said why on stderr.
-    """
-    command = [sys.executable, "-m", "myrvm_sim.cabinet", "--socket", str(path), *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    assert process.stdout is not None
-    try:
-        alarm = threading.Timer(START_S, process.kill)
-        alarm.start()
-        ready = process.stdout.readline()
-        alarm.cancel()
-        if not ready:
-            raise RvmError(f"the cabinet ended with {process.wait()} before it was ready")
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(5.0)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stdout.close()
+def running(path: Path, *arguments: str) -> Iterator[None]:
+    """A cabinet process that serves `path`; ends with the context. Raises RvmError when it does not start."""
+    with child("myrvm_sim.cabinet", "--socket", str(path), *arguments):
+        yield

@@ -1,0 +1,81 @@
+"""The whole machine on a desk: simulated cabinet, reference server and the real graph, in a ROS domain of its own."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from myrvm_core.domain_id import claim_domain
+from myrvm_core.errors import RvmError
+from myrvm_system.bring_up import BringUp
+
+from myrvm_core import graph as graph_file
+from myrvm_sim import cabinet_client, server_client
+from myrvm_sim.cabinet_client import SOCKET_VARIABLE, CabinetClient
+from myrvm_sim.server_client import ServerClient
+from myrvm_system import check
+
+LONGEST_SOCKET = 107  # bytes in sockaddr_un.sun_path
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What runs."""
+
+    machine: BringUp
+    cabinet: CabinetClient
+    server: ServerClient
+    folder: Path
+    variables: dict[str, str]
+
+    def write_exports(self) -> Path:
+        """Write `desk.sh`, which lets another terminal talk to this desk."""
+        file = self.folder / "desk.sh"
+        lines = [f"export {name}={shlex.quote(value)}\n" for name, value in self.variables.items() if "KEY" not in name]
+        file.write_text("".join(lines), encoding="utf-8")
+        return file
+
+
+@contextmanager
+def desk(folder: Path, seed: int = 0, pictures: Path | None = None) -> Iterator[Desk]:
+    """Start everything and wait for nothing; all processes end with the context.
+
+    Args:
+        folder: for data, logs and the cabinet's socket.
+        seed: of the cabinet.
+        pictures: what its camera shows; None for its own.
+
+    Raises:
+        RvmError: something does not start.
+    """
+    socket = folder / "cabinet"
+    if len(os.fsencode(socket)) > LONGEST_SOCKET:
+        raise RvmError(f"{socket} is too long for a socket: {LONGEST_SOCKET} bytes are allowed; choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        domain = stack.enter_context(claim_domain())
+        stack.enter_context(
+            cabinet_client.running(
+                socket, "--seed", str(seed), "--gate-log", str(folder / "cabinet.jsonl"),
+                *(["--pictures", str(pictures)] if pictures else []),
+            )
+        )  # fmt: skip
+        server = stack.enter_context(server_client.running(folder / "server.db"))
+        variables = {
+            "ROS_DOMAIN_ID": str(domain),
+            "MYRVM_DATA": str(folder),
+            "MYRVM_ENV_FILE": os.devnull,
+            SOCKET_VARIABLE: str(socket),
+            "RVM_SERVER_URL": server.url,
+            "RVM_API_KEY": server.api_key,
+            "HARDWARE_ID": "desk",
+        }
+        os.environ.update(variables)  # this process looks into the same graph and the same data
+        cabinet = stack.enter_context(CabinetClient(socket))
+        machine = stack.enter_context(BringUp(graph_file.load(), check.default_files(), variables, echo=False))
+        machine.start()
+        yield Desk(machine, cabinet, server, folder, variables)

@@ -1,0 +1,37 @@
+"""`make desk`: the whole machine stays up for exploring."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from rich.console import Console
+
+from myrvm_sim.desk import desk
+from myrvm_sim.physics import Kind
+
+HINTS = """\
+In another terminal, in this folder:
+  . .venv/desk.sh; . {exports}
+  rvm status                      one screen, live
+  rvm insert mineral              or: {kinds}
+  rvm logs -f
+Sessions are opened by deposit/start_session; without one an item is a donation.
+Topics: camera/image_raw, sensors/events, actuator/state, detector/annotated, deposit/state, deposit/result,
+/diagnostics
+Data and logs: {folder}
+Server: {server}
+Ctrl-C ends."""
+
+
+def stay(console: Console, folder: Path, seed: int, pictures: Path | None) -> None:
+    """Start, say what to try, wait for Ctrl-C (KeyboardInterrupt goes through)."""
+    with desk(folder, seed, pictures) as running:
+        kinds = ", ".join(kind.value for kind in Kind if kind is not Kind.MINERAL)
+        console.print(
+            HINTS.format(exports=running.write_exports(), kinds=kinds, folder=folder, server=running.server.url),
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+        threading.Event().wait()
