@@ -225,10 +225,12 @@ class ManagedNode(LifecycleNode, Generic[S]):
             self.settings = self._settings_parameters.read()  # pyright: ignore[reportAttributeAccessIssue]
             self._worker = ThreadPoolExecutor(1, thread_name_prefix=self.get_name())
             self.on_release(self._worker.shutdown)
-            self._heartbeat_timer.timer_period_ns = round(HEARTBEAT_PERIOD_S * 1e9)
             self.configure()
 
-        return self._attempt("configure", self._configured, build)
+        result = self._attempt("configure", self._configured, build)
+        if result == TransitionCallbackReturn.SUCCESS:
+            self._heartbeat_timer.timer_period_ns = round(HEARTBEAT_PERIOD_S * 1e9)
+        return result
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let publishers send, then `activate`."""

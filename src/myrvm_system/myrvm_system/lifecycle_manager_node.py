@@ -8,7 +8,7 @@ A managed node itself, that configures and activates itself: one way for setting
 from __future__ import annotations
 
 import time
-from typing import Any, cast
+from typing import Any
 
 from lifecycle_msgs.srv import ChangeState
 from myrvm_core.errors import SettingsError
@@ -20,7 +20,7 @@ from rclpy.task import Future
 
 from myrvm_core import graph as graph_file
 from myrvm_ros import qos
-from myrvm_system.manager import Beat, Kill, Manager, Probe, Request, SystemView, Verb
+from myrvm_system.manager import Beat, Kill, Manager, Mode, Probe, Request, SystemView, Verb
 from myrvm_system.process import Processes, look
 from myrvm_system.settings import ManagerSettings
 
@@ -74,7 +74,7 @@ class LifecycleManagerNode(ManagedNode[ManagerSettings]):
         self._manager.cloud(message.state == CloudStatus.ONLINE)
         self._act()
 
-    async def _on_manage(self, request: ManageSystem.Request, response: ManageSystem.Response) -> Any:
+    def _on_manage(self, request: ManageSystem.Request, response: ManageSystem.Response) -> Any:
         try:
             verb = Verb(request.verb)
             self._manager.command(time.monotonic(), verb, request.node)
@@ -85,13 +85,16 @@ class LifecycleManagerNode(ManagedNode[ManagerSettings]):
             response.message = str(error)
             return response
         self.log.info("verb", verb=verb.name, about=request.node)
-        if self._waiting is not None:
-            self._waiting[0].set_result((False, f"replaced by {verb.name}"))
-        future = Future(executor=self.executor)
+        self._end_verb(False, f"replaced by {verb.name}")
+        future = Future()
         self._waiting = (future, time.monotonic() + self.settings.manage_timeout_s, verb)
         self._act()
-        response.success, response.message = cast("tuple[bool, str]", await future)
-        return response
+        return future
+
+    def _end_verb(self, success: bool, message: str) -> None:
+        if self._waiting is not None:
+            future, self._waiting = self._waiting[0], None
+            future.set_result(ManageSystem.Response(success=success, message=message))
 
     def _act(self) -> None:
         now_s = time.monotonic()
@@ -129,22 +132,24 @@ class LifecycleManagerNode(ManagedNode[ManagerSettings]):
         self._manager.events.clear()
         view = self._manager.view()
         if view != self._shown:
-            if self._shown is None or (view.mode, view.reasons) != (self._shown.mode, self._shown.reasons):
+            before = self._shown
+            if (
+                before is None
+                or view.mode != before.mode
+                or (view.mode != Mode.STARTING and view.reasons != before.reasons)
+            ):
                 self.log.info("mode", mode=view.mode.name, reasons=list(view.reasons))
             self._shown = view
             self._status.publish(self._to_message(view))
         if self._waiting is not None:
-            future, until_s, verb = self._waiting
+            _, until_s, verb = self._waiting
             outcome = self._manager.outcome()
             if outcome is None and now_s > until_s:
                 wrong = [f"{node.name}: {node.last_error or 'under way'}" for node in view.nodes if node.state != 3]
-                outcome = (
-                    False,
-                    f"{verb.name} has not ended within {self.settings.manage_timeout_s:g} s: {'; '.join(wrong)}",
-                )
+                limit = f"{self.settings.manage_timeout_s:g} s"
+                outcome = False, f"{verb.name} has not ended within {limit}: {'; '.join(wrong)}"
             if outcome is not None:
-                self._waiting = None
-                future.set_result(outcome)
+                self._end_verb(*outcome)
 
     def _to_message(self, view: SystemView) -> SystemStatus:
         message = SystemStatus(

@@ -354,10 +354,10 @@ class Manager:
         names = [self._verb_node] if self._verb == Verb.RESTART else self._order
         nodes = [self._nodes[name] for name in names]
         if self._target == State.ACTIVE:
-            bad = [node for node in nodes if node.given_up]
-            if any(not (node.given_up or node.left_alone or (node.active and node.floor is None)) for node in nodes):
+            if any(not ((node.active and node.floor is None) or self._stuck(node)) for node in nodes):
                 return None
-            lines = [f"{node.description.name}: {node.last_error or 'given up'}" for node in bad]
+            bad = [node for node in nodes if not node.active]
+            lines = [f"{node.description.name}: {node.last_error or 'waits for another'}" for node in bad]
             return not bad, "; ".join(lines)
         return (True, "") if self._at_rest() else None
 
@@ -531,6 +531,12 @@ class Manager:
         below = [self._nodes[name] for name in node.description.start_after]
         return all(other.alive and other.floor is None and State.FINALIZED > other.state >= target for other in below)
 
+    def _stuck(self, node: _Node) -> bool:
+        """Whether the node will not come up unless someone helps it or one that it starts after."""
+        if node.given_up or node.left_alone or node.missed:
+            return True
+        return not node.active and any(self._stuck(self._nodes[name]) for name in node.description.start_after)
+
     def _carries(self, node: _Node) -> bool:
         """Whether a node that starts after this one has yet to go down first."""
         name = node.description.name
@@ -543,13 +549,12 @@ class Manager:
         return False
 
     def _note_start(self, now_s: float) -> None:
-        if not self._coming_up:
-            return
         nodes = self._nodes.values()
         if self._start_time_s == 0.0 and all(node.active for node in nodes):
             self._start_time_s = now_s - self._begun_s
             self.events.append(Event("info", "all nodes active", {"start_time_s": round(self._start_time_s, 2)}))
-        if all(node.active or node.given_up or node.left_alone or node.missed for node in nodes):
+        essential = [node for node in nodes if node.description.essential]
+        if self._coming_up and all(node.active or self._stuck(node) for node in essential):
             self._coming_up = False
 
     def _at_rest(self) -> bool:

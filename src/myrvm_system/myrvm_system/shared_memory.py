@@ -34,11 +34,11 @@ class Cleaned:
 def clean(folder: Path = SHARED_MEMORY, processes: Path = Path("/proc")) -> Cleaned:
     """Remove our user's Fast DDS files that no living process uses."""
     files = [path for path in _files(folder) if _owned(path)]
-    used = set(_used(folder, processes)) if files else set()
+    used = {_resource(name) for name in _used(folder, processes)} if files else set[str]()
     removed: list[str] = []
     removed_bytes = 0
     for path in files:
-        if path.name in used:
+        if _resource(path.name) in used:
             continue
         try:
             size = path.stat().st_blocks * 512
@@ -52,6 +52,11 @@ def clean(folder: Path = SHARED_MEMORY, processes: Path = Path("/proc")) -> Clea
 
 def _files(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.name.startswith(PREFIXES)] if folder.is_dir() else []
+
+
+def _resource(name: str) -> str:
+    """What a file belongs to: a port's mutex is mapped only while the port is opened, so its port speaks for it."""
+    return name.removeprefix("sem.").removesuffix("_mutex").removesuffix("_el")
 
 
 def _owned(path: Path) -> bool:

@@ -1,0 +1,242 @@
+"""The lifecycle manager and the bring-up with real processes: tiny nodes, killed, stopped, refused, meddled with."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lifecycle_msgs.msg import Transition
+from myrvm_interfaces.msg import SystemStatus
+from myrvm_interfaces.srv import ManageSystem
+from myrvm_system.bring_up import BringUp
+
+from myrvm_core import graph as graph_file
+from myrvm_ros import qos
+
+GRAPH = """
+nodes:
+  base: {package: tiny, executable: base, reason: BUFFER}
+  follower: {package: tiny, executable: follower, start_after: [base], restart_with: [base], reason: GATE}
+  other: {package: tiny, executable: other, essential: false, reason: HEALTH}
+manager: {package: myrvm_system, executable: lifecycle_manager}
+defaults:
+  restart: {limit: 2, window_s: 60.0, backoff_s: [0.05, 0.1]}
+"""
+NODE = """#!{python}
+# A stand-in for a node: refuses to configure while a file says so, notes what it does.
+import os, sys, time
+from pathlib import Path
+from myrvm_core.errors import DeviceError
+from myrvm_core.settings import Settings
+from myrvm_ros.managed_node import ManagedNode, run
+name = Path(sys.argv[0]).name
+folder = Path(__file__).parent
+class Tiny(ManagedNode):
+    settings_type = Settings
+    def __init__(self):
+        super().__init__(name)
+    def configure(self):
+        self.note("configure")
+        if (folder / (name + ".refuse")).exists():
+            raise DeviceError("no device here")
+    def activate(self):
+        self.note("activate")
+        self.on_release(self.note, "deactivate")
+    def note(self, word):
+        with open(folder / "notes", "a") as file:
+            file.write(f"{{name}} {{word}}\\n")
+run(Tiny)
+"""
+PARAMETERS = "lifecycle_manager: {ros__parameters: {heartbeat_timeout_s: 2.0, manage_timeout_s: 20.0}}\n"
+ACTIVE = 3
+
+
+class Machine:
+    """A brought-up graph, seen through its topics."""
+
+    def __init__(self, graph: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.graph = graph
+        self.programs = folder / "prefix" / "lib" / "tiny"
+        self.programs.mkdir(parents=True)
+        marker = folder / "prefix" / "share" / "ament_index" / "resource_index" / "packages" / "tiny"
+        marker.parent.mkdir(parents=True)
+        marker.touch()
+        for name in ("base", "follower", "other"):
+            (self.programs / name).write_text(NODE.format(python=sys.executable))
+            (self.programs / name).chmod(0o755)
+        (folder / "config").mkdir()
+        (folder / "config" / "graph.yaml").write_text(GRAPH)
+        self.parameters = folder / "parameters.yaml"
+        self.parameters.write_text(PARAMETERS)
+        monkeypatch.setenv("AMENT_PREFIX_PATH", f"{folder / 'prefix'}:{os.environ['AMENT_PREFIX_PATH']}")
+        monkeypatch.setenv("MYRVM_HOME", str(folder))
+        self.bring_up = BringUp(graph_file.load(), [self.parameters], echo=False)
+        self._heard = graph.listen(SystemStatus, "system/status", qos.STATE)
+
+    @property
+    def mode(self) -> int:
+        return self._heard[-1].mode if self._heard else 0
+
+    def node(self, name: str) -> Any:
+        nodes = self._heard[-1].nodes if self._heard else ()
+        return next((node for node in nodes if node.name == name), None)
+
+    def wait(self, condition: Callable[[], Any], what: str, limit_s: float = 30.0) -> None:
+        try:
+            self.graph.wait(condition, what, limit_s)
+        except AssertionError as error:
+            outs = "\n".join(
+                f"--- {p.name}\n{p.read_text()[-2000:]}" for p in Path(os.environ["MYRVM_DATA"]).glob("logs/*.out")
+            )
+            raise AssertionError(f"{error}\n{outs}\n{self._heard[-1:]}") from None
+
+    def wait_mode(self, mode: int) -> None:
+        self.wait(lambda: self.mode == mode, f"mode {mode}")
+
+    def manage(self, verb: int, node: str = "") -> Any:
+        return self.graph.call(ManageSystem, "system/manage", ManageSystem.Request(verb=verb, node=node))
+
+    def notes(self) -> list[str]:
+        file = self.programs / "notes"
+        return file.read_text().splitlines() if file.is_file() else []
+
+    def forget(self) -> None:
+        (self.programs / "notes").unlink(missing_ok=True)
+
+    def up(self) -> None:
+        self.bring_up.start()
+        self.wait_mode(SystemStatus.SERVING)
+
+    def replaced(self, name: str, old: int) -> bool:
+        node = self.node(name)
+        return node.pid not in (0, old) and node.lifecycle_state == ACTIVE
+
+
+@pytest.fixture
+def machine(graph: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    built = Machine(graph, tmp_path, monkeypatch)
+    try:
+        yield built
+    finally:
+        built.bring_up.stop()
+
+
+def test_comes_up_in_order_and_a_killed_node_comes_back_with_those_that_follow_it(machine: Machine) -> None:
+    machine.up()
+    notes = machine.notes()
+    assert notes.index("base activate") < notes.index("follower configure")
+    assert machine._heard[-1].start_time_s > 0
+    machine.forget()
+    old = machine.bring_up.pid("base")
+    os.kill(old, signal.SIGKILL)
+    machine.wait_mode(SystemStatus.OUT_OF_ORDER)
+    assert list(machine._heard[-1].reasons) == [SystemStatus.REASON_BUFFER]
+    machine.wait(lambda: machine.replaced("base", old), "a new base")
+    machine.wait(lambda: machine.notes()[-1:] == ["follower activate"], "follower again")
+    machine.wait_mode(SystemStatus.SERVING)
+    assert machine.notes() == ["base configure", "base activate", "follower deactivate", "follower activate"]
+    assert (machine.node("base").restarts, machine.node("other").restarts) == (1, 0)
+    assert machine.bring_up.restarts("base") == 1
+
+
+def test_a_stopped_process_is_replaced_and_a_killed_manager_adopts_the_nodes_as_they_are(machine: Machine) -> None:
+    machine.up()
+    old = machine.bring_up.pid("other")
+    os.kill(old, signal.SIGSTOP)
+    machine.wait(lambda: machine.replaced("other", old), "a new process in place of the stopped one")
+    machine.wait_mode(SystemStatus.SERVING)
+    machine.forget()
+    processes = {name: machine.bring_up.pid(name) for name in ("base", "follower", "other")}
+    seen = len(machine._heard)
+    os.kill(machine.bring_up.pid("lifecycle_manager"), signal.SIGKILL)
+    machine.wait(lambda: len(machine._heard) > seen and machine.mode == SystemStatus.SERVING, "adoption")
+    assert machine.notes() == []
+    assert {name: machine.node(name).pid for name in processes} == processes
+
+
+def test_a_node_that_cannot_be_configured_is_given_up_loudly_and_restart_clears_that(machine: Machine) -> None:
+    (machine.programs / "base.refuse").touch()
+    machine.bring_up.start()
+    machine.wait(lambda: machine.node("base") and machine.node("base").given_up, "giving up")
+    machine.wait_mode(SystemStatus.OUT_OF_ORDER)
+    assert machine.notes().count("base configure") == 3  # the first and `limit` more
+    assert "no device here" in machine.node("base").last_error
+    log = (Path(os.environ["MYRVM_DATA"]) / "logs" / "lifecycle_manager.jsonl").read_text()
+    assert any("given up" in line and '"level": "error"' in line for line in log.splitlines())
+    (machine.programs / "base.refuse").unlink()
+    answer = machine.manage(ManageSystem.Request.RESTART, "base")
+    assert (answer.success, answer.message) == (True, "")
+    machine.wait_mode(SystemStatus.SERVING)
+    refused = machine.manage(ManageSystem.Request.RESTART, "nobody")
+    assert not refused.success
+    assert "'nobody'" in refused.message
+
+
+def test_verbs_and_an_outsider_who_is_not_fought(machine: Machine) -> None:
+    machine.up()
+    machine.forget()
+    assert machine.manage(ManageSystem.Request.PAUSE).success
+    assert machine.mode == SystemStatus.PAUSED
+    notes = machine.notes()
+    assert notes.index("follower deactivate") < notes.index("base deactivate")
+    assert machine.manage(ManageSystem.Request.RESUME).success
+    machine.wait_mode(SystemStatus.SERVING)
+
+    machine.forget()
+    assert machine.graph.transition("follower", Transition.TRANSITION_DEACTIVATE)
+    machine.wait_mode(SystemStatus.OUT_OF_ORDER)
+    until = time.monotonic() + 3
+    machine.wait(lambda: time.monotonic() > until, "three heartbeats")
+    assert machine.notes() == ["follower deactivate"]
+    assert "outsider" in machine.node("follower").last_error
+    assert machine.manage(ManageSystem.Request.RESUME).success
+    machine.wait_mode(SystemStatus.SERVING)
+
+    old = machine.bring_up.pid("other")
+    assert machine.graph.transition("other", Transition.TRANSITION_ACTIVE_SHUTDOWN)
+    machine.wait(lambda: machine.replaced("other", old), "a new process after the outsider's shutdown")
+
+    assert machine.manage(ManageSystem.Request.RESET).success
+    machine.wait_mode(SystemStatus.STOPPED)
+    assert {node.lifecycle_state for node in machine._heard[-1].nodes} == {1}
+    assert machine.manage(ManageSystem.Request.STARTUP).success
+    processes = {name: machine.bring_up.pid(name) for name in ("base", "follower", "other")}
+    assert machine.manage(ManageSystem.Request.SHUTDOWN).success
+    machine.wait(lambda: all(machine.bring_up.pid(name) not in (0, pid) for name, pid in processes.items()), "respawn")
+    assert machine.mode == SystemStatus.STOPPED
+    assert machine.manage(ManageSystem.Request.STARTUP).success
+    machine.wait_mode(SystemStatus.SERVING)
+
+
+def test_ctrl_c_and_kill_leave_no_process(machine: Machine, tmp_path: Path) -> None:
+    for number in (signal.SIGINT, signal.SIGKILL):
+        program = "from myrvm_system.cli import main; main()"
+        command = [sys.executable, "-c", program, "up", "--parameters", str(machine.parameters)]
+        with (tmp_path / "up.log").open("wb") as output:
+            rvm = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        heard = len(machine._heard)
+        machine.wait(
+            lambda since=heard: len(machine._heard) > since and machine.mode == SystemStatus.SERVING, "serving"
+        )
+        processes = [node.pid for node in machine._heard[-1].nodes]
+        assert len(set(processes) - {0}) == 3
+        rvm.send_signal(number)
+        rvm.wait(timeout=15)
+        machine.wait(lambda pids=processes: not any(alive(pid) for pid in pids), "the end of all", 5.0)
+        if number == signal.SIGINT:
+            assert rvm.returncode == 0
+            assert "all ended" in (tmp_path / "up.log").read_text()
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
