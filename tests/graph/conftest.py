@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from myrvm_interfaces.msg import NodeHealth
 from myrvm_ros.managed_node import HEARTBEAT_TOPIC
+from myrvm_sim.cabinet_client import CabinetClient, running
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile
@@ -89,7 +91,11 @@ class Graph:
         end = time.monotonic() + limit_s
         while not condition():
             assert time.monotonic() < end, f"no {what} within {limit_s} s; logs:\n{self.logs()}"
-            self._executor.spin_once(timeout_sec=0.05)
+            self.spin_once(0.05)
+
+    def spin_once(self, timeout_s: float = 0.0) -> None:
+        """Handle what has come, for tests that wait in their own loop."""
+        self._executor.spin_once(timeout_sec=timeout_s)
 
     def log(self, name: str) -> str:
         """What a node printed."""
@@ -116,6 +122,16 @@ class Graph:
 
 def _yaml(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@pytest.fixture
+def cabinet(monkeypatch: pytest.MonkeyPatch) -> Iterator[CabinetClient]:
+    """A simulated cabinet that the nodes' `cabinet` drivers find."""
+    with tempfile.TemporaryDirectory() as folder:  # a socket's path is short
+        path = Path(folder) / "cabinet"
+        monkeypatch.setenv("MYRVM_CABINET", str(path))
+        with running(path, "--seed", "1"), CabinetClient(path) as client:
+            yield client
 
 
 @pytest.fixture

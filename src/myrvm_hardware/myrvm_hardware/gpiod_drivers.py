@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable
 from datetime import timedelta
+from pathlib import Path
 
 import gpiod
 from gpiod.line import Bias, Clock, Value
@@ -116,7 +117,7 @@ class Lines:
         if code in (errno.EACCES, errno.EPERM):
             return "may not be opened: add this user to the group gpio"
         if code in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
-            return "is not there"
+            return "is no GPIO chip" if Path(self._chip_path).exists() else "is not there"
         return f"cannot be used: {error}"
 
     def _users(self) -> str:

@@ -348,6 +348,9 @@ def run(node_type: Callable[[], ManagedNode[Any]]) -> None:
             executor.spin_once()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except RCLError:  # a signal has shut the context down between two steps of the executor
+        if rclpy.ok():  # pyright: ignore[reportPrivateImportUsage]
+            raise
     finally:
         node.release()
         executor.shutdown(timeout_sec=1.0)

@@ -1,0 +1,166 @@
+"""The actuator node with the sensor node, on the simulated cabinet, where a wrong order jams."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import pytest
+from lifecycle_msgs.msg import Transition
+from myrvm_interfaces.msg import GateState, NodeHealth
+from myrvm_interfaces.srv import CommandGate
+from myrvm_sim.cabinet_client import CabinetClient
+from myrvm_sim.physics import Jam, Kind, Place
+
+from myrvm_ros import qos
+
+Request = CommandGate.Request
+QUICK = {"driver": "cabinet", "device": "''", "return_open_s": 0.5, "dwell_s": 0.2, "reopen_longest_s": 0.5}
+
+
+class Machine:
+    """A sensor and an actuator node, and what they say."""
+
+    def __init__(self, graph: Any) -> None:
+        self.graph = graph
+        self.states: list[GateState] = graph.listen(GateState, "actuator/state", qos.STATE)
+        self.beats: list[NodeHealth] = []
+        graph.node.create_subscription(NodeHealth, "system/node_health", self._on_beat, qos.HEARTBEAT)
+        graph.bring_up("sensor", driver="cabinet", device="''")
+        graph.bring_up("actuator", **QUICK)
+        self.wait(lambda state: state.position == GateState.POSITION_CLOSED and not state.motor_on, "closed gate")
+        # The first state of the sensors has been heard.
+        graph.wait(lambda: self.beats and self.beats[-1].level == NodeHealth.OK, "gate that is not held")
+
+    def _on_beat(self, beat: NodeHealth) -> None:
+        if beat.node == "actuator":
+            self.beats.append(beat)
+
+    def command(self, command_id: str, verb: int) -> Any:
+        request = Request(command_id=command_id, holder="deposit", verb=verb)
+        return self.graph.call(CommandGate, "actuator/command", request)
+
+    def wait(self, condition: Any, what: str) -> GateState:
+        self.graph.wait(lambda: self.states and condition(self.states[-1]), what)
+        return self.states[-1]
+
+    def outcome(self, command_id: str) -> int:
+        return self.wait(
+            lambda state: state.command_id == command_id and state.outcome != GateState.OUTCOME_RUNNING,
+            f"end of command {command_id}",
+        ).outcome
+
+
+@pytest.fixture
+def machine(graph: Any, cabinet: CabinetClient) -> Machine:
+    return Machine(graph)
+
+
+def test_an_item_goes_into_the_bin_and_another_back(machine: Machine, cabinet: CabinetClient) -> None:
+    number = cabinet.insert(Kind.MINERAL)["number"]
+    assert machine.command("a", Request.ACCEPT).taken
+    busy = machine.command("b", Request.RETURN)
+    assert (busy.taken, busy.refusal, busy.holder) == (False, Request.REFUSED_BUSY, "deposit")
+    assert machine.outcome("a") == GateState.OUTCOME_DONE
+    assert place(cabinet, number) == Place.BIN.value
+
+    machine.graph.wait(cabinet.chamber_is_free, "free chamber")
+    number = cabinet.insert(Kind.SODA)["number"]
+    assert machine.command("c", Request.RETURN).taken
+    assert machine.outcome("c") == GateState.OUTCOME_DONE
+    assert place(cabinet, number) != Place.BIN.value
+    assert not machine.states[-1].motor_on
+    assert machine.states[-1].cycles >= 4
+
+
+def place(cabinet: CabinetClient, number: int) -> str:
+    return next(item["place"] for item in cabinet.truth()["items"] if item["number"] == number)
+
+
+def test_an_open_door_stops_the_gate_and_home_closes_it(machine: Machine, cabinet: CabinetClient) -> None:
+    assert machine.command("a", Request.ACCEPT).taken
+    machine.wait(lambda state: state.motor_on, "motor")
+    cabinet.set_door(True)
+    assert machine.outcome("a") == GateState.OUTCOME_INTERLOCK
+    assert not machine.states[-1].motor_on
+    assert not cabinet.truth()["moving"]
+    assert machine.command("b", Request.HOME).refusal == Request.REFUSED_INTERLOCK
+    machine.graph.wait(lambda: machine.beats[-1].level == NodeHealth.WARN, "warning")
+    assert machine.beats[-1].message == "gate is held: door is open"
+    cabinet.set_door(False)
+    machine.graph.wait(lambda: machine.command("c", Request.HOME).taken, "home taken")
+    assert machine.outcome("c") == GateState.OUTCOME_DONE
+
+
+def test_a_dead_sensor_node_stops_the_gate(machine: Machine, cabinet: CabinetClient) -> None:
+    machine.graph.processes["sensor"].kill()
+    machine.graph.wait(lambda: machine.beats[-1].level == NodeHealth.WARN, "warning")
+    assert machine.beats[-1].message == "gate is held: sensors are silent for more than 2 s"
+    assert machine.command("a", Request.ACCEPT).refusal == Request.REFUSED_INTERLOCK
+
+
+def test_a_jam_is_reported_and_only_home_is_taken(machine: Machine, cabinet: CabinetClient) -> None:
+    cabinet.stick(Jam.HARD)
+    assert machine.command("a", Request.ACCEPT).taken
+    assert machine.outcome("a") == GateState.OUTCOME_JAMMED
+    assert machine.command("b", Request.ACCEPT).refusal == Request.REFUSED_FAULT
+    machine.graph.wait(lambda: machine.beats[-1].level == NodeHealth.ERROR, "error")
+    assert machine.beats[-1].message == "gate jams on its way to bin: home it"
+    cabinet.stick(None)
+    assert machine.command("c", Request.HOME).taken
+    assert machine.outcome("c") == GateState.OUTCOME_DONE
+    machine.graph.wait(lambda: machine.beats[-1].level == NodeHealth.OK, "health")
+
+
+def test_the_motor_is_off_whatever_ends_the_movement(machine: Machine, cabinet: CabinetClient) -> None:
+    def moving() -> bool:
+        return cabinet.truth()["moving"]
+
+    graph, process = machine.graph, machine.graph.processes["actuator"]
+    assert machine.command("a", Request.RETURN).taken
+    graph.wait(moving, "movement")
+    assert machine.command("b", Request.STOP).taken
+    assert not moving()
+    assert machine.outcome("a") == GateState.OUTCOME_CANCELLED
+
+    assert machine.command("c", Request.HOME).taken
+    assert machine.outcome("c") == GateState.OUTCOME_DONE
+    assert machine.command("d", Request.RETURN).taken
+    graph.wait(moving, "movement")
+    assert graph.transition("actuator", Transition.TRANSITION_DEACTIVATE)
+    assert not moving()
+    assert machine.outcome("d") == GateState.OUTCOME_CANCELLED
+
+    assert graph.transition("actuator", Transition.TRANSITION_ACTIVATE)
+    machine.wait(
+        lambda state: state.position == GateState.POSITION_CLOSED and not state.motor_on, "gate homed by itself"
+    )
+    assert machine.command("e", Request.RETURN).taken
+    graph.wait(moving, "movement")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(5.0) == 0, graph.log("actuator")
+    assert not moving()
+    assert "Traceback" not in graph.log("actuator")
+
+
+def test_a_killed_node_leaves_no_motor_on(machine: Machine, cabinet: CabinetClient) -> None:
+    assert machine.command("a", Request.RETURN).taken
+    machine.graph.wait(lambda: cabinet.truth()["moving"], "movement")
+    machine.graph.processes["actuator"].kill()
+    machine.graph.wait(lambda: not cabinet.truth()["moving"], "motor off", 2.0)
+
+
+def test_an_absent_chip_does_not_hold_up_activation(graph: Any) -> None:
+    beats = graph.listen(NodeHealth, "system/node_health", qos.HEARTBEAT)
+    graph.bring_up("actuator", driver="gpiod", device="/dev/gpiochip99")
+    graph.wait(lambda: beats and beats[-1].level == NodeHealth.ERROR, "error")
+    assert beats[-1].message == "GPIO chip /dev/gpiochip99 is not there"
+    refused = graph.call(CommandGate, "actuator/command", Request(command_id="a", holder="test", verb=Request.ACCEPT))
+    assert refused.refusal == Request.REFUSED_FAULT
+
+
+def test_garbage_in_the_configuration_stops_configure_with_one_line(graph: Any) -> None:
+    graph.start("actuator", motor_lines='["to_bin=1", "to_bin=2"]')
+    assert not graph.transition("actuator", Transition.TRANSITION_CONFIGURE)
+    assert "actuator.motor_lines: to_bin is there twice (1 and 2)" in graph.log("actuator")
+    assert "Traceback" not in graph.log("actuator")
