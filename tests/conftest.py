@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from myrvm_core.domain_id import claim_domain
+from server_process import ServerProcess
 
 
 @pytest.fixture
@@ -18,3 +19,14 @@ def ros_domain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]
         monkeypatch.setenv("MYRVM_DATA", str(tmp_path / "var"))
         monkeypatch.setenv("MYRVM_ENV_FILE", os.devnull)
         yield domain
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    """A running reference server."""
+    process = ServerProcess(tmp_path)
+    try:
+        process.start()
+        yield process
+    finally:
+        process.close()

@@ -1,0 +1,76 @@
+"""The offline buffer in a real graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deposit_messages import deposit, enqueue
+from lifecycle_msgs.msg import Transition
+from myrvm_interfaces.msg import BufferStatus, TelemetryRecord
+from myrvm_interfaces.srv import (
+    AckDeposits,
+    EnqueueDeposit,
+    EnqueueTelemetry,
+    LeaseDeposits,
+    ListOpenDeposits,
+    NackDeposits,
+    UpdateDeposit,
+)
+
+from myrvm_ros import qos
+
+
+def test_a_deposit_goes_through_every_service(graph: Any) -> None:
+    graph.bring_up("offline_buffer")
+    heard: list[BufferStatus] = graph.listen(BufferStatus, "buffer/status", qos.STATE)
+    answer = graph.call(EnqueueDeposit, "buffer/enqueue", EnqueueDeposit.Request(record=deposit(0)))
+    assert answer.stored
+    (record,) = graph.call(ListOpenDeposits, "buffer/list_open", ListOpenDeposits.Request()).records
+    assert (record.deposit_id, record.points, record.weight_kg != record.weight_kg) == (deposit(0).deposit_id, 5, True)
+    assert graph.call(LeaseDeposits, "buffer/lease", LeaseDeposits.Request(limit=9, duration_s=60.0)).lease_id == ""
+    ids = enqueue(graph, range(3))
+    leased = graph.call(LeaseDeposits, "buffer/lease", LeaseDeposits.Request(limit=2, duration_s=60.0))
+    assert [row.deposit_id for row in leased.records] == ids[:2]
+    request = AckDeposits.Request(lease_id=leased.lease_id, deposit_ids=ids[:1])
+    assert graph.call(AckDeposits, "buffer/ack", request).acked == 1
+    request = NackDeposits.Request(lease_id=leased.lease_id, deposit_ids=ids[1:2], permanent=True, reason="no")
+    assert graph.call(NackDeposits, "buffer/nack", request).updated == 1
+    records = [TelemetryRecord(source="health", name="cpu_percent", value=1.0)] * 100
+    for _ in range(11):
+        answer = graph.call(EnqueueTelemetry, "buffer/enqueue_telemetry", EnqueueTelemetry.Request(records=records))
+    assert (answer.stored, answer.dropped) == (100, 100)
+    graph.wait(lambda: heard and heard[-1].telemetry_dropped == 100, "last figures")
+    figures = heard[-1]
+    assert (figures.held, figures.pending, figures.leased, figures.acked, figures.dead) == (0, 1, 0, 1, 1)
+    assert (figures.telemetry, figures.writable, figures.salvaged) == (1000, True, 0)
+    assert figures.file_bytes > 0
+
+
+def test_requests_that_make_no_sense_get_a_line_and_the_node_lives(graph: Any) -> None:
+    graph.bring_up("offline_buffer")
+    record = deposit(0)
+    record.stage = 77
+    answer = graph.call(EnqueueDeposit, "buffer/enqueue", EnqueueDeposit.Request(record=record))
+    assert not answer.stored
+    assert "77" in answer.message
+    answer = graph.call(UpdateDeposit, "buffer/update", UpdateDeposit.Request(deposit_id="x", stage=2))
+    assert (answer.updated, answer.message) == (False, "deposit 'x' is not in the buffer")
+    enqueue(graph, [0])
+
+
+def test_a_killed_buffer_has_every_answered_deposit_and_a_stopped_one_starts_again(graph: Any) -> None:
+    graph.bring_up("offline_buffer")
+    ids = enqueue(graph, range(5))
+    leased = graph.call(LeaseDeposits, "buffer/lease", LeaseDeposits.Request(limit=2, duration_s=1.0))
+    assert len(leased.records) == 2
+    graph.processes["offline_buffer"].kill()
+    graph.processes["offline_buffer"].wait()
+    graph.bring_up("offline_buffer")
+    heard: list[BufferStatus] = graph.listen(BufferStatus, "buffer/status", qos.STATE)
+    graph.wait(lambda: heard and heard[-1].pending == 5, "leases to run out")
+    for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP):
+        assert graph.transition("offline_buffer", transition)
+    for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+        assert graph.transition("offline_buffer", transition)
+    leased = graph.call(LeaseDeposits, "buffer/lease", LeaseDeposits.Request(limit=9, duration_s=60.0))
+    assert [row.deposit_id for row in leased.records] == ids

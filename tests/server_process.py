@@ -1,0 +1,78 @@
+"""The reference server as a process of a test: started, broken, killed and started again on the same port and file."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+API_KEY = "key-that-must-not-be-logged"
+LIMIT_S = 20.0
+
+
+class ServerProcess:
+    """One reference server; `url` is known after the first `start`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.url = ""
+        self._port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> str:
+        """Start, or start again with the same port and accounts; returns the URL once it answers."""
+        ready = self.folder / "server.url"
+        ready.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "myrvm_sim.reference_server", "--port", str(self._port)]
+        command += ["--database", str(self.folder / "server.db"), "--ready-file", str(ready)]
+        with (self.folder / "server.log").open("ab") as output:
+            self._process = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | {"RVM_API_KEY": API_KEY}
+            )
+        end = time.monotonic() + LIMIT_S
+        while not ready.exists():
+            assert self._process.poll() is None, (self.folder / "server.log").read_text()
+            assert time.monotonic() < end, f"no server within {LIMIT_S} s"
+            time.sleep(0.02)
+        self.url = ready.read_text()
+        self._port = int(self.url.rsplit(":", 1)[1])
+        return self.url
+
+    def stop(self) -> int:
+        """End it with SIGTERM; returns its exit status."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(10)
+
+    def faults(self, **faults: Any) -> None:
+        """Switch faults on; all others off."""
+        self._post("/faults", faults)
+
+    def command(self, **command: Any) -> None:
+        """Have a command sent to the machine."""
+        self._post("/commands", command)
+
+    def ledger(self) -> dict[str, Any]:
+        """Credits and balances."""
+        with urllib.request.urlopen(self.url + "/api/v1/ledger", timeout=LIMIT_S) as answer:
+            return json.load(answer)
+
+    def credited(self) -> list[str]:
+        """Ids of credited deposits, in order."""
+        return [row["idempotency_key"] for row in self.ledger()["credits"]]
+
+    def _post(self, path: str, body: dict[str, Any]) -> None:
+        request = urllib.request.Request(self.url + path, json.dumps(body).encode())
+        with urllib.request.urlopen(request, timeout=LIMIT_S) as answer:
+            answer.read()
+
+    def close(self) -> None:
+        """End it, if it still runs."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
