@@ -81,7 +81,7 @@ class SalvageReport:
     gaps: int
 
     def __str__(self) -> str:
-        lost = f"{len(self.lost)} deposits: {', '.join(self.lost) or 'none'}"
+        lost = f"{len(self.lost)} deposits"
         if not self.complete:
             lost = f"at least {lost} ({self.gaps} numbers are missing in their order)"
         return (
