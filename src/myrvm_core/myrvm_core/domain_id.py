@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ def claim_domain() -> Generator[int, None, None]:
     Raises:
         RvmError: all are taken.
     """
-    folder = Path(tempfile.gettempdir()) / "myrvm-domains"
+    folder = Path("/tmp/myrvm-domains")  # not TMPDIR: a domain is the whole machine's
     folder.mkdir(mode=0o777, exist_ok=True)
     for domain in DOMAINS:
         with (folder / str(domain)).open("a") as lock:

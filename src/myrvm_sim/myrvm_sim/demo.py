@@ -28,7 +28,7 @@ from myrvm_core import paths
 from myrvm_sim import demo_tables, stay
 from myrvm_sim.customer import READY_STATES, Customer
 from myrvm_sim.demo_report import ACCEPTED, DONATIONS, RETURNED, UNRESOLVED, Figures, Report, Row
-from myrvm_sim.desk import Desk, desk
+from myrvm_sim.desk import Desk, Options, desk
 from myrvm_sim.memory import PeakMemory
 from myrvm_sim.scenario import Step, plan
 from myrvm_sim.server_client import TOKENS
@@ -204,16 +204,18 @@ def main(
     language: Annotated[str, typer.Option(help="Of the reasons: en or id.")] = "en",
     stay_up: Annotated[bool, typer.Option("--stay", help="Play nothing, stay up until Ctrl-C.")] = False,
     pictures: Annotated[Path | None, typer.Option(help="Folder of pictures with index.json.")] = None,
+    parameters: Annotated[list[Path] | None, typer.Option("-p", help="ROS parameter files, loaded last.")] = None,
 ) -> None:
     """Watch the machine take items; exit 0 only if screen, ledger and bin agree."""
     console = Console()
+    options = Options(seed, pictures, tuple(parameters or ()))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if stay_up:
-            stay.stay(console, paths.data(), seed, pictures)
+            stay.stay(console, paths.data(), options)
             return
         folder = Path(tempfile.mkdtemp(prefix="myrvm-demo-"))
-        found = _play(console, folder, plan(items, seed), seed, language, pictures)
+        found = _play(console, folder, plan(items, seed), language, options)
     except RvmError as error:
         console.print(f"demo: {error}", markup=False, highlight=False)
         raise typer.Exit(1) from None
@@ -228,9 +230,9 @@ def main(
     shutil.rmtree(folder)
 
 
-def _play(console: Console, folder: Path, steps: list[Step], seed: int, language: str, pictures: Path | None) -> Report:
+def _play(console: Console, folder: Path, steps: list[Step], language: str, options: Options) -> Report:
     with (
-        desk(folder, seed, pictures) as running,
+        desk(folder, options) as running,
         Customer() as customer,
         Progress(console=console, disable=not console.is_terminal, transient=True) as progress,
     ):

@@ -23,6 +23,21 @@ LONGEST_SOCKET = 107  # bytes in sockaddr_un.sun_path
 
 
 @dataclass(frozen=True)
+class Options:
+    """How a desk is started.
+
+    Args:
+        seed: of the cabinet.
+        pictures: what its camera shows; None for its own.
+        parameters: ROS parameter files loaded after the desk's.
+    """
+
+    seed: int = 0
+    pictures: Path | None = None
+    parameters: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
 class Desk:
     """What runs."""
 
@@ -41,13 +56,12 @@ class Desk:
 
 
 @contextmanager
-def desk(folder: Path, seed: int = 0, pictures: Path | None = None) -> Iterator[Desk]:
+def desk(folder: Path, options: Options) -> Iterator[Desk]:
     """Start everything and wait for nothing; all processes end with the context.
 
     Args:
         folder: for data, logs and the cabinet's socket.
-        seed: of the cabinet.
-        pictures: what its camera shows; None for its own.
+        options: of the desk.
 
     Raises:
         RvmError: something does not start.
@@ -60,8 +74,8 @@ def desk(folder: Path, seed: int = 0, pictures: Path | None = None) -> Iterator[
         domain = stack.enter_context(claim_domain())
         stack.enter_context(
             cabinet_client.running(
-                socket, "--seed", str(seed), "--gate-log", str(folder / "cabinet.jsonl"),
-                *(["--pictures", str(pictures)] if pictures else []),
+                socket, "--seed", str(options.seed), "--gate-log", str(folder / "cabinet.jsonl"),
+                *(["--pictures", str(options.pictures)] if options.pictures else []),
             )
         )  # fmt: skip
         server = stack.enter_context(server_client.running(folder / "server.db"))
@@ -76,6 +90,8 @@ def desk(folder: Path, seed: int = 0, pictures: Path | None = None) -> Iterator[
         }
         os.environ.update(variables)  # this process looks into the same graph and the same data
         cabinet = stack.enter_context(CabinetClient(socket))
-        machine = stack.enter_context(BringUp(graph_file.load(), check.default_files(), variables, echo=False))
+        machine = stack.enter_context(
+            BringUp(graph_file.load(), [*check.default_files(), *options.parameters], variables, echo=False)
+        )
         machine.start()
         yield Desk(machine, cabinet, server, folder, variables)

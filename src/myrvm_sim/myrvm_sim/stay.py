@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from myrvm_sim.desk import desk
+from myrvm_sim.desk import Options, desk
 from myrvm_sim.physics import Kind
 
 HINTS = """\
@@ -24,9 +24,9 @@ Server: {server}
 Ctrl-C ends."""
 
 
-def stay(console: Console, folder: Path, seed: int, pictures: Path | None) -> None:
+def stay(console: Console, folder: Path, options: Options) -> None:
     """Start, say what to try, wait for Ctrl-C (KeyboardInterrupt goes through)."""
-    with desk(folder, seed, pictures) as running:
+    with desk(folder, options) as running:
         kinds = ", ".join(kind.value for kind in Kind if kind is not Kind.MINERAL)
         console.print(
             HINTS.format(exports=running.write_exports(), kinds=kinds, folder=folder, server=running.server.url),
