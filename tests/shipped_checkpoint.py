@@ -25,6 +25,8 @@ def write(file: Path) -> Path:
     names = ast.literal_eval({one.key: one.value for one in exported.metadata_props}["names"])
     model: Any = ultralytics.YOLO(ARCHITECTURE, task="detect")
     network = ultralytics.nn.tasks.DetectionModel(ARCHITECTURE, nc=len(names), verbose=False).eval().fuse(verbose=False)
+    # The export stores equal tensors once.
+    stored |= {node.output[0]: stored[node.input[0]] for node in exported.graph.node if node.op_type == "Identity"}
     for name, layer in network.named_modules():
         for part in ("weight", "bias"):
             if getattr(layer, part, None) is not None and "dfl" not in name:
