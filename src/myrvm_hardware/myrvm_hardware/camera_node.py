@@ -1,7 +1,7 @@
 """The camera: the newest picture, never an old one.
 
 Publishes `camera/image_raw` (sensor_msgs/Image, bgr8), `camera/image_raw/compressed` (sensor_msgs/CompressedImage,
-jpeg) and `camera/camera_info` (sensor_msgs/CameraInfo, where a calibration is given), while somebody listens.
+jpeg) and `camera/camera_info` (sensor_msgs/CameraInfo), while somebody listens.
 Serves `camera/capture` (myrvm_interfaces/Capture). `capture` owns the thread and the logic, the driver the device.
 """
 
@@ -47,12 +47,11 @@ class CameraNode(ManagedNode[CameraSettings]):
         driver = find_driver(CAMERA_DRIVERS, self.settings.driver)(self.settings.device, self.settings)
         self._image = self.publisher(Image, "camera/image_raw", qos.IMAGE)
         self._compressed = self.publisher(CompressedImage, "camera/image_raw/compressed", qos.IMAGE)
-        self._publishers = [self._image, self._compressed]
-        self._info: CameraInfo | None = None
+        self._info_publisher = self.publisher(CameraInfo, "camera/camera_info", qos.IMAGE)
+        self._publishers = [self._image, self._compressed, self._info_publisher]
+        self._info = CameraInfo()  # all zero: not calibrated, as sensor_msgs/CameraInfo defines it
         if self.settings.calibration_file:
             self._info = camera_info(calibration.load(self.settings.calibration_file), self.settings.frame_id)
-            self._info_publisher = self.publisher(CameraInfo, "camera/camera_info", qos.IMAGE)
-            self._publishers.append(self._info_publisher)
         self._requests: list[Request] = []
         self._capture = Capture(driver, self.settings, lambda: self.call_soon(self._publish), self._is_wanted, self.log)
 
@@ -93,8 +92,10 @@ class CameraNode(ManagedNode[CameraSettings]):
             self._image.publish(image_codec.to_message(frame.image, "bgr8", frame.stamp_ns, self.settings.frame_id))
         if self._compressed.get_subscription_count():
             self._compressed.publish(self._jpeg(frame))
-        if self._info is not None and self._info_publisher.get_subscription_count():
+        if self._info_publisher.get_subscription_count():
+            self._info.height, self._info.width = frame.image.shape[:2]
             self._info.header.stamp = stamps.to_message(frame.stamp_ns)
+            self._info.header.frame_id = self.settings.frame_id
             self._info_publisher.publish(self._info)
 
     def _jpeg(self, frame: Frame) -> CompressedImage:

@@ -8,11 +8,13 @@ files of another user are left alone; give containers a /dev/shm of their own.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 SHARED_MEMORY = Path("/dev/shm")
+SECOND_LOOK_S = 0.2
 PREFIXES = ("fastrtps_", "sem.fastrtps_", "fastdds_", "sem.fastdds_")
 
 
@@ -34,7 +36,12 @@ class Cleaned:
 def clean(folder: Path = SHARED_MEMORY, processes: Path = Path("/proc")) -> Cleaned:
     """Remove our user's Fast DDS files that no living process uses."""
     files = [path for path in _files(folder) if _owned(path)]
-    used = {_resource(name) for name in _used(folder, processes)} if files else set[str]()
+    used: set[str] = set()
+    if files:
+        # Twice: a process that is just making a file closes it before it maps it, and one look may fall in between.
+        used |= {_resource(name) for name in _used(folder, processes)}
+        time.sleep(SECOND_LOOK_S)
+        used |= {_resource(name) for name in _used(folder, processes)}
     removed: list[str] = []
     removed_bytes = 0
     for path in files:

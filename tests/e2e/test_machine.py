@@ -1,0 +1,70 @@
+"""The whole machine, killed, unplugged and cut off in the middle of deposits: nothing lost, nothing doubled."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import pytest
+from myrvm_interfaces.msg import CloudStatus, DepositResult, DepositState, SystemStatus
+from myrvm_sim.physics import Kind
+
+from myrvm_core import graph as graph_file
+
+GRAPH = graph_file.load()
+NODES = (*GRAPH.names, GRAPH.manager.name)
+
+
+@pytest.mark.parametrize("state", [DepositState.CLASSIFYING, DepositState.ACCEPTING])
+@pytest.mark.parametrize("node", NODES)
+def test_a_node_killed_during_a_deposit_comes_back_and_nothing_is_lost(machine: Any, node: str, state: int) -> None:
+    machine.wait_serving()
+    killed: list[int] = []
+
+    def kill(message: DepositState) -> None:
+        pid = machine.desk.machine.pid(node)
+        if message.state == state and not killed and pid:
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+
+    machine.customer.on_state = kill
+    for _ in range(6):  # a picture may be refused before the state is reached
+        machine.insert(Kind.MINERAL)
+        if killed:
+            break
+    machine.customer.on_state = lambda _: None
+    assert killed, "the state was never reached"
+    machine.wait(lambda: machine.desk.machine.pid(node) not in (0, killed[0]), f"a new {node}")
+    machine.wait_serving()
+    machine.insert(Kind.NOT_EMPTY)
+    machine.audit()
+
+
+def test_without_a_camera_the_machine_is_out_of_order_and_says_why(machine: Any) -> None:
+    machine.wait_serving()
+    machine.desk.cabinet.set_camera("unplugged")
+    try:
+        machine.wait(lambda: machine.customer.status.mode == SystemStatus.OUT_OF_ORDER, "OUT_OF_ORDER")
+        assert SystemStatus.REASON_CAMERA in machine.customer.status.reasons
+        machine.wait(lambda: machine.customer.state.state == DepositState.OUT_OF_ORDER, "no deposits")
+    finally:
+        machine.desk.cabinet.set_camera("live")
+    machine.wait_serving()
+    machine.insert(Kind.NOT_EMPTY)
+
+
+def test_without_a_server_the_machine_serves_and_credits_later(machine: Any) -> None:
+    machine.wait_serving()
+    machine.desk.server.set_down(True)
+    try:
+        machine.wait(lambda: machine.customer.cloud.state != CloudStatus.ONLINE, "the loss of the server")
+        machine.wait(lambda: machine.customer.status.mode == SystemStatus.DEGRADED, "DEGRADED")
+        assert list(machine.customer.status.reasons) == [SystemStatus.REASON_CLOUD]
+        outcomes = [machine.insert(Kind.MINERAL).outcome for _ in range(3)]
+        assert DepositResult.ACCEPTED in outcomes
+        machine.wait(lambda: machine.customer.buffer.pending + machine.customer.buffer.leased > 0, "rows that wait")
+    finally:
+        machine.desk.server.set_down(False)
+    machine.wait_serving()
+    machine.audit()
