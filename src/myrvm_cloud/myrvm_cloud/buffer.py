@@ -194,7 +194,11 @@ class DepositBuffer:
     def list_open(self) -> list[DepositRecord]:
         """Deposits without an end, or ended and not shown; oldest first, at most 100."""
         with self._transaction():
-            return self._records("WHERE stage = 1 OR shown = 0 ORDER BY seq LIMIT ?", (OPEN_LIMIT,))
+            return self._records(
+                "WHERE state = 'held' OR (state IN ('pending', 'leased', 'acked', 'dead', 'void') AND shown = 0)"
+                " ORDER BY seq LIMIT ?",
+                (OPEN_LIMIT,),
+            )
 
     @_guarded
     def lease(self, limit: int, duration_ns: int, now_ns: int) -> tuple[str, list[DepositRecord]]:

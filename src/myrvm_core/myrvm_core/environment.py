@@ -1,7 +1,7 @@
 """The process environment and `.env`: identity and secrets, and overrides of parameters.
 
-Precedence, highest first: `ros2 param set` and `-p` before `configure`, the process environment, `config/.env`,
-`config/rvm.yaml`, the default in the code.
+Precedence, highest first: `ros2 param set` before `configure`, the process environment, `config/.env`, `-p` and
+`config/rvm.yaml`, the default in the code. An empty value counts as not given.
 """
 
 from __future__ import annotations
