@@ -12,6 +12,7 @@ import pytest
 from lifecycle_msgs.msg import Transition
 from myrvm_interfaces.msg import NodeHealth
 from myrvm_interfaces.srv import Capture
+from myrvm_sim.cabinet_client import CabinetClient
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from myrvm_ros import image_codec, qos, stamps
@@ -51,14 +52,16 @@ def test_pictures_are_sent_with_the_stamp_of_their_capture(graph: Any, pictures:
     started_ns = time.time_ns()
     graph.wait(lambda: len(images) >= 5 and len(compressed) >= 2 and len(infos) >= 2, "pictures")
 
-    shown = [cv2.imread(str(path)) for path in sorted(pictures.iterdir())]
+    shown = [np.asarray(cv2.imread(str(path))) for path in sorted(pictures.iterdir())]
     for message in images:
         assert (message.encoding, message.header.frame_id) == ("bgr8", "chamber")
         assert any(np.array_equal(image_codec.from_message(message), picture) for picture in shown)
     taken_ns = [stamps.to_ns(message.header.stamp) for message in images]
     assert taken_ns == sorted(set(taken_ns))
     assert started_ns - 5_000_000_000 < taken_ns[0] < taken_ns[-1] <= time.time_ns()
-    assert cv2.imdecode(np.frombuffer(compressed[-1].data, np.uint8), cv2.IMREAD_COLOR).shape == (48, 64, 3)
+    decoded = cv2.imdecode(np.frombuffer(compressed[-1].data, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None
+    assert decoded.shape == (48, 64, 3)
     assert (infos[-1].k[0], infos[-1].width, infos[-1].header.frame_id) == (60.0, 64, "chamber")
     assert {stamps.to_ns(info.header.stamp) for info in infos[1:]} & set(taken_ns)
 
@@ -97,6 +100,20 @@ def test_an_unplugged_camera_is_reported_and_resumes(graph: Any, pictures: Path)
     graph.wait(lambda: images and beats[-1].level == NodeHealth.OK, "picture after the camera is back")
     figures = {value.key: value.value for value in beats[-1].values}
     assert int(figures["reopened"]) >= 1
+
+
+def test_a_frozen_or_black_camera_is_opened_again_until_it_lives(graph: Any, cabinet: CabinetClient) -> None:
+    beats = health(graph)
+    hangs = {"identical_frames": 4, "black_frames": 4, "lost_after_s": 0.5, "reopen_longest_s": 0.5}
+    graph.bring_up("camera", driver="cabinet", device="''", **hangs)
+    for state, line in (("frozen", "the same picture"), ("black", "black pictures"), ("unplugged", "cabinet")):
+        graph.wait(lambda: beats and beats[-1].level == NodeHealth.OK, "health")
+        cabinet.set_camera(state)
+        graph.wait(
+            lambda line=line: beats[-1].level == NodeHealth.ERROR and line in beats[-1].message, f"{state}: {line}"
+        )
+        cabinet.set_camera("live")
+    graph.wait(lambda: beats[-1].level == NodeHealth.OK, "health at the end")
 
 
 def test_an_absent_camera_does_not_hold_up_activation(graph: Any, pictures: Path) -> None:

@@ -43,7 +43,9 @@ def test_identical_frames_are_no_pictures_and_at_last_an_error() -> None:
         check.is_live(frame(1))
     check.restart()
     assert not check.is_live(frame(1))  # the camera was opened again and still hangs
-    assert check.is_live(frame(2))
+    assert [check.is_live(frame(seed)) for seed in (2, 3)] == [False, False]
+    assert not check.is_live(frame(3))  # the proof begins again
+    assert [check.is_live(frame(seed)) for seed in (4, 5, 6, 7)] == [False, False, True, True]
 
 
 def test_black_frames_are_no_pictures_and_at_last_an_error() -> None:
@@ -155,8 +157,8 @@ def test_a_lost_camera_is_opened_again() -> None:
 
 
 def test_a_frozen_camera_is_opened_again_until_it_lives() -> None:
-    capture, camera, taken = play([frame(1)] * 12 + [frame(2)])
-    assert [one.stamp_ns for one in taken] == [1, 2]
+    capture, camera, taken = play([frame(1)] * 12 + [frame(2), frame(3), frame(4)])
+    assert [one.stamp_ns for one in taken] == [1, 4]
     assert capture.thread.opened > 1
     end(capture, camera)
 
@@ -177,6 +179,16 @@ def test_a_defect_of_a_driver_does_not_end_the_thread() -> None:
     capture.start()
     assert camera.idle.wait(LIMIT_S)
     assert capture.frames == 1
+    end(capture, camera)
+
+
+def test_a_driver_that_does_not_return_is_not_started_twice() -> None:
+    capture, camera, _ = play([frame(1)])
+    capture.thread.stop(limit_s=0.05)
+    with pytest.raises(DeviceError, match="camera: the driver has not returned since it was stopped"):
+        capture.start()
+    end(capture, camera)
+    capture.start()
     end(capture, camera)
 
 

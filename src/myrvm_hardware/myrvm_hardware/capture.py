@@ -18,6 +18,7 @@ from myrvm_hardware.device_thread import DeviceThread
 from myrvm_hardware.drivers import CameraDriver, Frame
 from myrvm_hardware.settings import CameraSettings
 
+PROOF = 3  # live pictures in a row that a camera owes after it hung: one new picture after opening proves little
 SAMPLE_ROWS = 8  # every eighth row is looked at: noise is everywhere, and a look costs 0.1 ms
 
 
@@ -28,9 +29,10 @@ class FrameCheck:
         self._identical_limit, self._black_limit, self._black_level = identical_limit, black_limit, black_level
         self._checksum: int | None = None
         self._identical = self._black = 0
+        self._owed = 0
 
     def restart(self) -> None:
-        """The camera was opened again: count from the start, remember the last picture."""
+        """The camera was opened again: count from the start, remember the last picture and what is owed."""
         self._identical = self._black = 0
 
     def is_live(self, frame: Frame) -> bool:
@@ -46,11 +48,18 @@ class FrameCheck:
         self._checksum = checksum
         self._identical = self._identical + 1 if repeated else 0
         self._black = self._black + 1 if black else 0
-        if repeated and self._identical >= self._identical_limit:
-            raise DeviceError(f"camera delivers the same picture: {self._identical} identical frames in a row")
+        if repeated or black:
+            self._owed = PROOF if self._owed else 0
+        else:
+            self._owed = max(0, self._owed - 1)
+            return not self._owed
         if black and self._black >= self._black_limit:
+            self._owed = PROOF
             raise DeviceError(f"camera delivers black pictures: {self._black} in a row")
-        return not repeated and not black
+        if repeated and self._identical >= self._identical_limit:
+            self._owed = PROOF
+            raise DeviceError(f"camera delivers the same picture: {self._identical} identical frames in a row")
+        return False
 
 
 class Pace:

@@ -53,7 +53,13 @@ class DeviceThread:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin, also again after `stop`."""
+        """Begin, also again after `stop`.
+
+        Raises:
+            DeviceError: the thread of the last time is still stuck in the driver.
+        """
+        if self._thread is not None and self._thread.is_alive():
+            raise DeviceError(f"{self._name}: the driver has not returned since it was stopped")
         self.stopping.clear()
         self.problem, self._failures = "not opened yet", 0
         self._thread = threading.Thread(target=self._run, name=f"{self._name} device", daemon=True)
@@ -62,12 +68,13 @@ class DeviceThread:
     def stop(self, limit_s: float = 5.0) -> None:
         """Ask the thread to end and wait for it, at most `limit_s` seconds."""
         self.stopping.set()
-        thread, self._thread = self._thread, None
-        if thread is None:
+        if self._thread is None:
             return
-        thread.join(limit_s)
-        if thread.is_alive():
+        self._thread.join(limit_s)
+        if self._thread.is_alive():
             self._log.error("device does not let go of its thread", device=self._name, waited_s=limit_s)
+        else:
+            self._thread = None
 
     def succeeded(self) -> None:
         """The device works: `work` says so whenever it has proof."""

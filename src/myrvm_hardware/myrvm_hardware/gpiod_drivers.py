@@ -116,7 +116,7 @@ class Lines:
             return f"is in use{self._users()}"
         if code in (errno.EACCES, errno.EPERM):
             return "may not be opened: add this user to the group gpio"
-        if code in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+        if code in (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ENOTTY):
             return "is no GPIO chip" if Path(self._chip_path).exists() else "is not there"
         return f"cannot be used: {error}"
 
@@ -223,20 +223,21 @@ class GpiodGate:
 
     def drive(self, direction: Direction) -> None:
         """Set both motor lines at once; never both active. Raises DeviceError."""
+        request = self._motor.request
         values: dict[int | str, Value] = {
             self._motor.offsets[purpose]: Value.ACTIVE if direction == wanted else Value.INACTIVE
             for purpose, wanted in MOTOR.items()
         }
         try:
-            self._motor.request.set_values(values)
+            request.set_values(values)
         except OSError as error:
             raise DeviceError(f"GPIO chip {self._device} does not switch the motor: {error}") from error
 
     def position(self) -> EndSwitch:
         """The end switch that is closed. Raises DeviceError: unreadable, or more than one."""
-        names = list(self._switches.offsets)
+        request, names = self._switches.request, list(self._switches.offsets)
         try:
-            values = self._switches.request.get_values([self._switches.offsets[name] for name in names])
+            values = request.get_values([self._switches.offsets[name] for name in names])
         except OSError as error:
             raise DeviceError(f"GPIO chip {self._device} cannot be read: {error}") from error
         closed = [name for name, value in zip(names, values, strict=True) if value == Value.ACTIVE]

@@ -1,0 +1,77 @@
+"""The code in docs/extending.md, run as it stands there."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from myrvm_core.errors import DeviceError
+from myrvm_hardware.drivers import Role
+from myrvm_hardware.settings import CameraSettings, SensorSettings
+
+from myrvm_core import paths
+
+
+def code(title: str) -> dict[str, Any]:
+    text = (paths.home() / "docs" / "extending.md").read_text(encoding="utf-8")
+    (block,) = re.findall(rf"```python\n(# {re.escape(title)}\n.*?)```", text, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(block, title, "exec"), names)
+    return names
+
+
+@pytest.fixture
+def answers() -> Iterator[tuple[str, list[bytes]]]:
+    bodies: list[bytes] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(bodies.pop(0))
+
+        def log_message(self, format: str, *_: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/snapshot.jpg", bodies
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_the_snapshot_camera(answers: tuple[str, list[bytes]]) -> None:
+    url, bodies = answers
+    jpeg = cv2.imencode(".jpg", np.full((6, 8, 3), 90, np.uint8))[1].tobytes()
+    bodies += [jpeg, jpeg, b"no picture"]
+    camera = code("my_drivers/snapshot.py")["SnapshotCamera"](url, CameraSettings(frame_rate_hz=100.0))
+    camera.open()
+    assert camera.read().image.shape == (6, 8, 3)
+    with pytest.raises(DeviceError, match="gives no JPEG"):
+        camera.read()
+    camera.close()
+
+
+def test_the_snapshot_camera_that_is_not_there() -> None:
+    camera = code("my_drivers/snapshot.py")["SnapshotCamera"]("http://127.0.0.1:1/", CameraSettings())
+    with pytest.raises(DeviceError, match="gives no picture"):
+        camera.open()
+
+
+def test_the_scale(tmp_path: Path) -> None:
+    names = code("my_drivers/scale.py")
+    names["COUNTS"] = tmp_path / "in_voltage0_raw"
+    driver = names["LinesAndScale"]("/dev/gpiochip0", SensorSettings())
+    with pytest.raises(DeviceError, match=r"in_voltage0_raw cannot be read"):
+        driver.measure()
+    names["COUNTS"].write_text("8512000\n")
+    assert driver.measure() == {Role.WEIGHT: pytest.approx(0.21)}

@@ -1,0 +1,75 @@
+"""What the GPIO drivers refuse without a chip; with one they are driven in the tests of the simulated chip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from myrvm_core.errors import DeviceError, SettingsError
+from myrvm_hardware.drivers import GATE_DRIVERS, SENSOR_DRIVERS, Direction, find_driver
+from myrvm_hardware.gpiod_drivers import GpiodGate, GpiodSensors, parse_lines
+from myrvm_hardware.settings import ActuatorSettings, SensorSettings
+
+
+def test_lines_are_names_or_offsets() -> None:
+    assert parse_lines("lines", ["entry=GPIO17", " drop = 22 "], ["entry", "drop"], True) == {
+        "entry": "GPIO17",
+        "drop": 22,
+    }
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        (["entry"], "sensor.lines: 'entry' is not allowed: purpose=line, such as entry=GPIO17"),
+        (["entry="], "sensor.lines: 'entry=' is not allowed: purpose=line, such as entry=GPIO17"),
+        (["exit=1"], "sensor.lines: 'exit' in 'exit=1' is not known; allowed: entry, drop, door, bin_full, hand, emer"),
+        (["weight=1"], "sensor.lines: 'weight' in 'weight=1' is not known"),
+        (["entry=1", "entry=2"], "sensor.lines: entry is there twice (1 and 2)"),
+        (["entry=1", "drop=1"], "sensor.lines: line 1 is there twice"),
+    ],
+)
+def test_sensor_lines_that_cannot_be(lines: list[str], sentence: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        GpiodSensors("/dev/gpiochip0", SensorSettings(lines=lines))
+    assert str(caught.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (ActuatorSettings(motor_lines=["to_bin=1"]), "actuator.motor_lines: to_customer is missing"),
+        (ActuatorSettings(switch_lines=["closed=1", "bin=2"]), "actuator.switch_lines: customer is missing"),
+        (
+            ActuatorSettings(motor_lines=["to_bin=8", "to_customer=1"]),
+            "actuator.switch_lines: line 8 is one of motor_lines too",
+        ),
+    ],
+)
+def test_gate_lines_that_cannot_be(settings: ActuatorSettings, sentence: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        GpiodGate("/dev/gpiochip0", settings)
+    assert str(caught.value) == sentence
+
+
+def test_a_chip_that_is_not_there_or_none(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="GPIO chip /dev/gpiochip99 is not there"):
+        GpiodSensors("/dev/gpiochip99", SensorSettings()).open()
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(DeviceError, match=f"GPIO chip {file} is no GPIO chip"):
+        GpiodGate(str(file), ActuatorSettings()).open()
+
+
+def test_what_is_not_open_is_said_and_closing_it_is_harmless() -> None:
+    gate, sensors = GpiodGate("chip", ActuatorSettings()), GpiodSensors("chip", SensorSettings())
+    for use in (sensors.levels, gate.position, lambda: gate.drive(Direction.OFF), lambda: sensors.read_edges(0.0)):
+        with pytest.raises(DeviceError, match="chip is not open"):
+            use()
+    gate.close()
+    sensors.close()
+
+
+def test_drivers_are_registered() -> None:
+    assert find_driver(SENSOR_DRIVERS, "gpiod") is GpiodSensors
+    assert find_driver(GATE_DRIVERS, "gpiod") is GpiodGate
