@@ -36,11 +36,12 @@ bench:  ## Print the tables of figures, each with its peer in the same run
 	@$(SETUP) dev torch
 	@$(IN_DESK) for bench in tests/bench/bench_*.py; do echo "== $$bench"; python $$bench || exit 1; done
 
+COMPILE := uv pip compile -q --universal --generate-hashes --no-header --no-annotate --python-version 3.10 pyproject.toml
 lock:  ## Pin the newest versions that pyproject.toml allows (needs uv)
-	@for extra in desk dev torch; do \
-	  uv pip compile -q --universal --generate-hashes --no-header --no-annotate --python-version 3.10 pyproject.toml \
-	    --extra ros $$([ $$extra = desk ] || echo "--extra $$extra -c requirements/desk.txt") -o requirements/$$extra.txt || exit 1; \
-	done
+	$(COMPILE) --extra ros -o requirements/desk.txt
+	$(COMPILE) --extra ros --extra dev -c requirements/desk.txt -o requirements/dev.txt
+	$(COMPILE) --extra ros --extra torch -c requirements/desk.txt -o requirements/torch.txt
+	$(COMPILE) -c requirements/desk.txt -o requirements/device.txt
 
 clean:  ## Remove everything that the commands have made
 	rm -rf .venv build install log var .setup.lock .ruff_cache .hypothesis
