@@ -106,7 +106,7 @@ def test_a_frozen_or_black_camera_is_opened_again_until_it_lives(graph: Any, cab
     beats = health(graph)
     hangs = {"identical_frames": 4, "black_frames": 4, "lost_after_s": 0.5, "reopen_longest_s": 0.5}
     graph.bring_up("camera", driver="cabinet", device="''", **hangs)
-    for state, line in (("frozen", "the same picture"), ("black", "black pictures"), ("unplugged", "cabinet")):
+    for state, line in (("frozen", "the same picture"), ("black", "black pictures"), ("unplugged", "unplugged")):
         graph.wait(lambda: beats and beats[-1].level == NodeHealth.OK, "health")
         cabinet.set_camera(state)
         graph.wait(
@@ -130,7 +130,9 @@ def test_deactivation_answers_who_waits_for_a_picture(graph: Any, tmp_path: Path
     graph.bring_up("camera", driver="folder", device=tmp_path / "absent")
     client = graph.node.create_client(Capture, "camera/capture")
     graph.wait(client.service_is_ready, "capture service")
+    beats = health(graph)
     waiting = client.call_async(Capture.Request(timeout_s=10.0))
+    graph.wait(lambda: len(beats) >= 2, "heartbeats: the request has been taken")
     assert graph.transition("camera", Transition.TRANSITION_DEACTIVATE)
     graph.wait(waiting.done, "answer", 5.0)
     assert waiting.result().message.startswith("the camera was deactivated")
