@@ -71,7 +71,7 @@ class Demo:
         except RvmError as error:
             self.troubles.append(str(error))
         if not self._killed:
-            self.troubles.append(f"{KILLED} was not killed: no item was accepted at its turn")
+            self.troubles.append(f"{KILLED} was not killed: no item was accepted any more")
         return self._report(time.monotonic() - begun_s)
 
     def _await_start(self) -> None:
@@ -87,6 +87,8 @@ class Demo:
         self._customer.wait(lambda: self._customer.cloud.state == CloudStatus.ONLINE, "the server", READY_S)
 
     def _prepare(self, step: Step) -> None:
+        if step.server_down is not None:
+            self._switch_server(step.server_down)
         if step.customer is not None:
             self._end_session()
             self._customer.wait(self._ready, "a machine that is ready", READY_S)
@@ -95,8 +97,6 @@ class Demo:
             token = TOKENS[step.customer] if step.customer else ""
             self._session = self._customer.start_session(token)
             self._say(f"session of {step.customer}" if step.customer else "a donation")
-        if step.server_down is not None:
-            self._switch_server(step.server_down)
         self._customer.wait(self._ready, "a machine that is ready", READY_S)
 
     def _ready(self) -> bool:
@@ -107,7 +107,8 @@ class Demo:
     def _insert(self, step: Step, count: int) -> None:
         customer = self._customer
         known = set(customer.results)
-        customer.on_state = self._kill_when_accepting if step.kill else lambda _: None
+        if step.kill:
+            customer.on_state = self._kill_when_accepting
         account = self._session.account_id if self._session and self._session.account_id else DONATIONS
         item = self._desk.cabinet.insert(step.kind)
         deposits: list[str] = []
@@ -115,7 +116,6 @@ class Demo:
         try:
             customer.wait(lambda: set(customer.results) - known, f"a result for item {step.number}", ITEM_S)
         finally:
-            customer.on_state = lambda _: None
             deposits += sorted(set(customer.results) - known)
         row = self._row(step, item, account, deposits)
         self._say(demo_tables.line(row, count))

@@ -23,7 +23,7 @@ KINDS: dict[Kind, int] = {
 }
 ALICE_UNTIL, DONATION_UNTIL = 0.4, 0.6  # shares of the items; budi has the rest
 SERVER_DOWN, SERVER_UP = 0.25, 0.5
-KILL = 0.75
+KILL = 0.65
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Step:
     kind: Kind
     customer: str | None = None  # a new session: account name, empty for a donation; None: the session goes on
     server_down: bool | None = None  # the server goes down, or comes back
-    kill: bool = False  # a node is killed while the gate takes this item
+    kill: bool = False  # from here on: a node is killed while the gate takes an item, once
 
 
 def plan(count: int, seed: int) -> list[Step]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+from myrvm_interfaces.msg import SystemStatus
 from rich.console import Console
 
+from myrvm_sim.customer import Customer
 from myrvm_sim.desk import Options, desk
 from myrvm_sim.physics import Kind
 
+START_S = 60.0
 HINTS = """\
-In another terminal, in this folder:
+The machine serves. In another terminal, in this folder:
   . .venv/desk.sh; . {exports}
   rvm status                      one screen, live
   rvm insert mineral              or: {kinds}
@@ -27,6 +30,8 @@ Ctrl-C ends."""
 def stay(console: Console, folder: Path, options: Options) -> None:
     """Start, say what to try, wait for Ctrl-C (KeyboardInterrupt goes through)."""
     with desk(folder, options) as running:
+        with Customer() as customer:
+            customer.wait(lambda: customer.status.mode == SystemStatus.SERVING, "a machine that serves", START_S)
         kinds = ", ".join(kind.value for kind in Kind if kind is not Kind.MINERAL)
         console.print(
             HINTS.format(exports=running.write_exports(), kinds=kinds, folder=folder, server=running.server.url),

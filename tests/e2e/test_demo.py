@@ -1,0 +1,63 @@
+"""The demo as a newcomer runs it, with fewer items: its exit code, its report, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+DEMO = [sys.executable, "-m", "myrvm_sim.demo"]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """A short temporary folder of the test's own, so that what is left behind is seen."""
+    return {**os.environ, "TMPDIR": str(tmp_path), "MYRVM_DATA": str(tmp_path / "var")}
+
+
+def children(process: psutil.Process) -> list[psutil.Process]:
+    return [process, *process.children(recursive=True)]
+
+
+def test_twelve_items_and_the_accounts_agree(tmp_path: Path, environment: dict[str, str]) -> None:
+    file = tmp_path / "report.json"
+    command = [*DEMO, "--items", "12", "--report", str(file)]
+    demo = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=170)
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    assert "screen, ledger and bin AGREE" in demo.stdout
+    assert "\x1b" not in demo.stdout, "plain lines where no terminal is attached"
+    report = json.loads(file.read_text())
+    assert report["agrees"]
+    assert len(report["items"]) == 12
+    assert len({item["deposit_id"] for item in report["items"]}) == 12
+    assert report["lost"] == report["doubled"] == report["troubles"] == []
+    accepted = [item for item in report["items"] if item["outcome"] == "accepted"]
+    assert sum(account["credited"] for account in report["accounts"].values()) == 10 * len(accepted) > 0
+    assert {item["place"] for item in accepted} == {"bin"}
+    assert report["figures"]["killed"] == "deposit"
+    assert any(item["recovered"] for item in accepted), "told after the restart"
+    assert report["figures"]["server_down_s"] > 0
+    assert not list(tmp_path.glob("myrvm-demo-*")), "nothing is left behind"
+
+
+@pytest.mark.parametrize("arguments", [["--items", "8"], ["--stay"]])
+def test_ctrl_c_ends_everything(arguments: list[str], tmp_path: Path, environment: dict[str, str]) -> None:
+    demo = subprocess.Popen([*DEMO, *arguments], env=environment, stdout=subprocess.PIPE, text=True)
+    assert demo.stdout is not None
+    line = demo.stdout.readline()
+    assert "serves" in line
+    started = children(psutil.Process(demo.pid))
+    assert len(started) >= 12, "demo, cabinet, server, nine processes of the graph"
+    begun_s = time.monotonic()
+    demo.send_signal(signal.SIGINT)
+    assert demo.wait(20) == 130
+    gone, alive = psutil.wait_procs(started, timeout=10 - min(9.0, time.monotonic() - begun_s))
+    assert not alive
+    assert len(gone) == len(started)
