@@ -569,7 +569,11 @@ class Manager:
             if not self._at_rest():
                 return Mode.STOPPING, ()
             return (Mode.PAUSED if self._target == State.INACTIVE else Mode.STOPPED), ()
-        missing = [node.description for node in self._nodes.values() if not node.active or node.level == Level.ERROR]
+        missing = [
+            node.description
+            for node in self._nodes.values()
+            if not node.active or node.floor is not None or node.level == Level.ERROR
+        ]
         reasons = [description.reason for description in missing]
         if not self._online:
             reasons += [node.description.reason for node in self._nodes.values() if node.description.reason == "CLOUD"]
