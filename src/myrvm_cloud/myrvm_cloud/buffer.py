@@ -36,6 +36,9 @@ _INSERT = (
     f"INSERT INTO deposits ({', '.join(schema.DEPOSIT_COLUMNS[1:])})"
     f" VALUES ({', '.join(':' + name for name in schema.DEPOSIT_COLUMNS[1:])})"
 )
+# SQLite's words for damage, and at opening for what is no damage to the file; everything else there is.
+_DAMAGE = ("malformed", "not a database", "no such table", "no such column", "unsupported file format")
+_NOT_THE_FILE = ("locked", "busy", "unable to open", "full", "disk I/O")
 # Where a stage leads: the state that it gives, from which stages it may come.
 _STAGE_STATE = {Stage.ACCEPTED: "held", Stage.TAKEN: "pending", Stage.RETURNED: "void", Stage.UNRESOLVED: "dead"}
 _STAGE_FROM = {
@@ -100,7 +103,7 @@ def _guarded(
         try:
             try:
                 return method(self, *arguments, **named)
-            except sqlite3.DatabaseError as error:
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
                 if not _is_damage(error):
                     raise
                 self._replace(str(error))
@@ -136,8 +139,8 @@ class DepositBuffer:
             file.parent.mkdir(parents=True, exist_ok=True)
             try:
                 self._open()
-            except sqlite3.DatabaseError as error:
-                if not _is_damage(error):
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+                if any(words in str(error) for words in _NOT_THE_FILE) or not os.access(file, os.W_OK):
                     raise
                 self._replace(str(error))
         except (sqlite3.Error, OSError) as error:
@@ -332,6 +335,8 @@ class DepositBuffer:
             if problems != "ok":
                 raise sqlite3.DatabaseError(f"malformed: {problems}")
             schema.migrate(self._connection, self.file)
+            self._connection.execute("BEGIN IMMEDIATE")  # a damaged header may make a file read-only
+            self._connection.execute("ROLLBACK")
         except BaseException:
             self._connection.close()
             raise
@@ -439,8 +444,9 @@ class DepositBuffer:
             ready.replace(self.file)
 
 
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    return any(words in str(error) for words in ("malformed", "not a database", "no such table", "no such column"))
+def _is_damage(error: Exception) -> bool:
+    # sqlite3 cannot even decode its own message where that quotes a damaged schema.
+    return isinstance(error, UnicodeDecodeError) or any(words in str(error) for words in _DAMAGE)
 
 
 def _files(file: Path) -> tuple[Path, Path, Path]:

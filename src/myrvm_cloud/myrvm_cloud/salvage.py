@@ -67,7 +67,7 @@ def _read_through_sqlite(file: Path, found: Salvage) -> None:
     try:
         connection = sqlite3.connect(file)
         connection.text_factory = lambda text: text.decode("utf-8", "replace")
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         return
     try:
         for table, columns in (("deposits", DEPOSIT_COLUMNS), ("telemetry", TELEMETRY_COLUMNS)):
@@ -79,7 +79,7 @@ def _read_through_sqlite(file: Path, found: Salvage) -> None:
             if isinstance(deposit_id, str) and _UUID.fullmatch(deposit_id):
                 found.lost.add(deposit_id)
         found.lost_is_complete = True
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):
         return  # whatever SQLite cannot reach, the pages may still hold
     finally:
         connection.close()
@@ -91,7 +91,7 @@ def _around_damage(connection: sqlite3.Connection, table: str, columns: tuple[st
         try:
             yield from connection.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY seq {order}")
             return
-        except sqlite3.Error:
+        except (sqlite3.Error, UnicodeDecodeError):
             continue
 
 

@@ -69,7 +69,7 @@ def connect(file: Path) -> sqlite3.Connection:
         # secure_delete: no page holds rows that are no longer true, should the file have to be salvaged.
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
             connection.execute(f"PRAGMA {pragma}")
-    except sqlite3.Error:
+    except BaseException:
         connection.close()
         raise
     return connection
