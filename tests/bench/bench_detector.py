@@ -41,6 +41,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import shipped_checkpoint
 
 THREADS = 2
+SETTLE_S = 0.08  # before each measurement: ONNX Runtime's threads spin for some 25 ms after their work
 PAUSE_S = 0.3  # between blocks of the two sides: thread pools of torch spin for a while after their work
 
 
@@ -82,13 +83,13 @@ class Bench:
             assert getattr(future.result(), "success", False)
         self.wait(self.client.service_is_ready)
 
-    def wait(self, condition: Callable[[], bool], limit_s: float = 30.0) -> None:
-        """Spin until the condition holds."""
+    def wait(self, condition: Callable[[], bool], period_s: float = 0.002, limit_s: float = 30.0) -> None:
+        """Spin until the condition holds; `period_s` is how often it is looked at where no event announces it."""
         end = time.monotonic() + limit_s
         while not condition():
             if time.monotonic() > end:
                 raise TimeoutError("the detector did not answer")
-            self.executor.spin_once(timeout_sec=0.002)
+            self.executor.spin_once(timeout_sec=period_s)
 
     def verdict(self, picture: np.ndarray) -> tuple[float, float, Any]:
         """Request to subscription, capture to verdict (s), and the verdict."""
@@ -97,7 +98,7 @@ class Bench:
         self.wait(lambda: self.camera.get_subscription_count() > 0)
         captured = time.perf_counter()
         self.camera.publish(image_codec.to_message(picture, "bgr8", time.time_ns(), "camera"))
-        self.wait(future.done)
+        self.wait(future.done, period_s=0.1)
         ended = time.perf_counter()
         self.wait(lambda: self.camera.get_subscription_count() == 0)
         return captured - begun, ended - captured, getattr(future.result(), "verdict", None)
@@ -138,7 +139,9 @@ def bench_verdict(file: Path, pictures: list[np.ndarray], rounds: int) -> None:
         for number in range(rounds + 5):
             picture = pictures[number % len(pictures)]
             network_input, _ = letterbox(picture)
+            time.sleep(SETTLE_S)
             alone = timed(lambda value=network_input: session.run(None, {"images": value}))
+            time.sleep(SETTLE_S)
             match_s, verdict_s, verdict = bench.verdict(picture)
             if number >= 5:
                 bare.append(alone)

@@ -216,6 +216,7 @@ class DetectorNode(ManagedNode[DetectorSettings]):
         self._answer_with(request, verdict)
 
     def _answer_with(self, request: Request, verdict: Verdict) -> None:
+        request.answer.set_result(Classify.Response(verdict=conversions.verdict_to_message(verdict)))
         self.log.info(
             "verdict",
             outcome=verdict.outcome.name,
@@ -225,7 +226,6 @@ class DetectorNode(ManagedNode[DetectorSettings]):
             votes=f"{verdict.votes_for}/{verdict.votes_total}",
             total_s=round(verdict.times.total_s, 3),
         )
-        request.answer.set_result(Classify.Response(verdict=conversions.verdict_to_message(verdict)))
 
     def _stop(self) -> None:
         self._serving = False

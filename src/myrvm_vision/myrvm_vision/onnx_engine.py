@@ -30,8 +30,6 @@ class OnnxEngine:
         session_options = onnxruntime.SessionOptions()
         session_options.intra_op_num_threads = self._options.threads
         session_options.log_severity_level = 3
-        # Threads that spin between pictures would take the CPU from the rest of the machine.
-        session_options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(
                 str(self._file), session_options, providers=["CPUExecutionProvider"]
