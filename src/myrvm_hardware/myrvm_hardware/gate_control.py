@@ -47,8 +47,9 @@ class GateControl:
 
     def stop(self) -> None:
         """Motor off, thread joined, driver closed."""
-        self.thread.stopping.set()
         with self._wake:
+            # Under the lock: the own thread must not close the driver before the motor is off.
+            self.thread.stopping.set()
             self._gate.closed(time.monotonic())
             self._settle()
         self.thread.stop()
