@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import shutil
 from datetime import datetime, timezone
 from pathlib import Path
 
+import onnx
 from evaluate import evaluate, print_tables
 from ultralytics import YOLO
 
@@ -47,7 +47,12 @@ def main() -> None:
         device="cpu",
     )
     path = MODELS / f"{args.name}.onnx"
-    shutil.move(exported, path)
+    network = onnx.load(exported)
+    for field in network.metadata_props:
+        if field.key == "description":  # ultralytics writes the path of the training data of this machine into it
+            field.value = f"{args.name} {args.version}"
+    onnx.save(network, path)
+    Path(exported).unlink()
     figures = evaluate(path, args.pictures, args.size_px)
     print_tables(figures)
     entry = {
