@@ -178,7 +178,7 @@ class ManagedNode(LifecycleNode, Generic[S]):
         future.add_done_callback(answered)
 
     def run_in_worker(self, function: Callable[..., Any], *arguments: Any) -> Future:
-        """Run `function` on the node's worker thread. Await the future in an `async def` service callback."""
+        """Run `function` on the node's worker thread. A service callback may return the future (`service`)."""
         future = Future(executor=self.executor)
         worker_future = self._worker.submit(function, *arguments)
 
