@@ -335,7 +335,8 @@ class DepositBuffer:
             if problems != "ok":
                 raise sqlite3.DatabaseError(f"malformed: {problems}")
             schema.migrate(self._connection, self.file)
-            self._connection.execute("BEGIN IMMEDIATE")  # a damaged header may make a file read-only
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute("UPDATE counters SET value = value")  # a damaged header makes a file read-only
             self._connection.execute("ROLLBACK")
         except BaseException:
             self._connection.close()

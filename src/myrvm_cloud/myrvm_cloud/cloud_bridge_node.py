@@ -16,7 +16,6 @@ from myrvm_core.backoff import Backoff
 from myrvm_core.deposit_record import DepositRecord
 from myrvm_core.environment import identity
 from myrvm_core.errors import StorageError
-from myrvm_core.settings import Settings, setting
 from myrvm_interfaces.msg import BufferStatus, CloudCommand, CloudStatus, NodeHealth
 from myrvm_interfaces.srv import AckDeposits, Authorize, LeaseDeposits, NackDeposits
 from myrvm_ros.managed_node import Health, ManagedNode, run
@@ -27,34 +26,11 @@ from rclpy.task import Future
 from myrvm_cloud import contract
 from myrvm_cloud.bridge import Bridge, BridgeTimes, Line, State
 from myrvm_cloud.rest_client import CallError, ErrorKind, RestClient
+from myrvm_cloud.settings import CloudBridgeSettings
 from myrvm_ros import conversions, qos
 
 BUFFER_TIMEOUT_S = 10.0
 TOKEN_CHARACTERS = 512
-
-
-class CloudBridgeSettings(Settings):
-    """Settings of the cloud bridge. The key and the machine's name come from the environment only."""
-
-    server_url: str = setting(
-        "", "Server without /api/v1; empty: never online.", env="RVM_SERVER_URL", pattern=r"^(https?://[^\s/?#]+\S*)?$"
-    )
-    ws_url: str = setting(
-        "", "WebSocket of the server; reserved, not used yet.", env="RVM_WS_URL", pattern=r"^(wss?://\S+)?$"
-    )
-    heartbeat_interval_s: float = setting(
-        30.0, "Time between two heartbeats.", unit="s", minimum=0.5, maximum=3600.0, env="HEARTBEAT_INTERVAL"
-    )
-    batch_size: int = setting(50, "Deposits sent in one request.", unit="deposits", minimum=1, maximum=500)
-    lease_s: float = setting(60.0, "Time for which deposits are leased.", unit="s", minimum=1.0, maximum=600.0)
-    connect_timeout_s: float = setting(5.0, "Longest wait for a connection.", unit="s", minimum=0.1, maximum=60.0)
-    read_timeout_s: float = setting(10.0, "Longest silence in an answer.", unit="s", minimum=0.1, maximum=120.0)
-    total_timeout_s: float = setting(15.0, "Longest time for one request.", unit="s", minimum=0.1, maximum=300.0)
-    authorize_timeout_s: float = setting(
-        4.0, "Longest time that a customer waits for his name.", unit="s", minimum=0.1, maximum=30.0
-    )
-    backoff_base_s: float = setting(1.0, "Longest wait after the first failure.", unit="s", minimum=0.01, maximum=60.0)
-    backoff_cap_s: float = setting(60.0, "Longest wait after many failures.", unit="s", minimum=0.01, maximum=3600.0)
 
 
 class CloudBridgeNode(ManagedNode[CloudBridgeSettings]):

@@ -12,7 +12,6 @@ from typing import Any
 
 from myrvm_core.deposit_record import Stage
 from myrvm_core.errors import RvmError, StorageError
-from myrvm_core.settings import Settings, setting
 from myrvm_interfaces.msg import BufferStatus, NodeHealth
 from myrvm_interfaces.srv import (
     AckDeposits,
@@ -28,6 +27,7 @@ from myrvm_ros.stamps import NANOSECONDS, to_message
 from rclpy.task import Future
 
 from myrvm_cloud.buffer import DepositBuffer
+from myrvm_cloud.settings import OfflineBufferSettings
 from myrvm_core import paths
 from myrvm_ros import conversions, qos
 
@@ -38,23 +38,6 @@ WAITING_LIMIT = 100
 LEASE_LIMIT = 500
 LEASE_DURATION_S = (1.0, 600.0)
 TELEMETRY_LIMIT = 100
-
-
-class OfflineBufferSettings(Settings):
-    """Settings of the offline buffer."""
-
-    file: str = setting("buffer/deposits.db", "SQLite file, relative to the machine's data folder.", pattern=r".+")
-    telemetry_limit: int = setting(
-        1000,
-        "Measurements kept; the oldest are dropped first.",
-        unit="rows",
-        minimum=1,
-        maximum=1_000_000,
-        env="OFFLINE_BUFFER_SIZE",
-    )
-    keep_acked_days: float = setting(
-        30.0, "Credited deposits are deleted after so long; no others ever.", unit="days", minimum=1.0, maximum=3650.0
-    )
 
 
 class OfflineBufferNode(ManagedNode[OfflineBufferSettings]):
