@@ -42,6 +42,7 @@ class CloudBridgeNode(ManagedNode[CloudBridgeSettings]):
         super().__init__("cloud_bridge")
 
     def configure(self) -> None:
+        """Check what is needed to reach the server; nothing is sent yet."""
         self._rest = RestClient(self.settings.server_url, identity(self.environment), version("myrvm_cloud"))
         self._line, self._since = Line(), to_message(self.now_ns())
         self._status = self.publisher(CloudStatus, "cloud/status", qos.STATE)
@@ -56,6 +57,7 @@ class CloudBridgeNode(ManagedNode[CloudBridgeSettings]):
         }
 
     def activate(self) -> None:
+        """Start the bridge; it waits for no network."""
         self._serving = True
         self.on_release(setattr, self, "_serving", False)
         self._publish(replace(self._line, state=State.OFFLINE))
@@ -78,6 +80,7 @@ class CloudBridgeNode(ManagedNode[CloudBridgeSettings]):
         self.service(Authorize, "cloud/authorize", self._authorize)
 
     def health(self) -> Health:
+        """WARN while offline, ERROR where the key is refused."""
         line = self._line
         values: dict[str, float | int | str] = {
             "state": line.state.name,

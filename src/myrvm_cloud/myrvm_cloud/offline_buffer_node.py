@@ -49,6 +49,7 @@ class OfflineBufferNode(ManagedNode[OfflineBufferSettings]):
         super().__init__("offline_buffer")
 
     def configure(self) -> None:
+        """Open the file, salvaged where it is damaged."""
         self._buffer = DepositBuffer(
             paths.data() / self.settings.file,
             self.settings.telemetry_limit,
@@ -63,6 +64,7 @@ class OfflineBufferNode(ManagedNode[OfflineBufferSettings]):
         self._report_salvage()
 
     def activate(self) -> None:
+        """Serve."""
         self._serving, self._counting, self._changed_again = True, False, False
         self.on_release(setattr, self, "_serving", False)
         self._serve(EnqueueDeposit, "buffer/enqueue", self._enqueue)
@@ -78,6 +80,7 @@ class OfflineBufferNode(ManagedNode[OfflineBufferSettings]):
         self._changed()
 
     def health(self) -> Health:
+        """WARN with dead deposits or after a salvage, ERROR while nothing can be written."""
         status = self._status
         if status is None:
             return Health()
