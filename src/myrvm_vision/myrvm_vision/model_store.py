@@ -9,6 +9,8 @@ from myrvm_core.errors import ModelError
 from myrvm_core.verdict import ModelInfo
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from myrvm_core import paths
+
 
 class ManifestModel(BaseModel):
     """One model of the manifest; origin, licence and figures, also there, are for people."""
@@ -97,3 +99,10 @@ def sha256_of(path: Path) -> str:
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}") from error
     return digest.hexdigest()
+
+
+def check_shipped() -> None:
+    """Check the models that ship with the installation, hashes too (`rvm check`); errors as in `find_model`."""
+    folder = paths.home() / "models"
+    for model in read_manifest(folder).models:
+        find_model(folder, model.name)
