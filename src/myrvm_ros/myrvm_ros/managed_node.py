@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -72,6 +73,7 @@ class ManagedNode(LifecycleNode, Generic[S]):
         self._monotonic = Clock(clock_type=ClockType.STEADY_TIME)
         self._pending: set[Timer] = set()  # one-shot timers that have not fired
         self._failure = ""
+        self._soon: deque[Callable[[], None]] = deque()
         self._answer_impossible_transitions()
         self._started_at = self.get_clock().now().to_msg()
         self._heartbeat = self.create_publisher(NodeHealth, HEARTBEAT_TOPIC, qos.HEARTBEAT)
@@ -190,9 +192,11 @@ class ManagedNode(LifecycleNode, Generic[S]):
         return future
 
     def call_soon(self, callback: Callable[[], None]) -> None:
-        """Run `callback` on the executor's thread; safe to call from any thread."""
+        """Run `callback` on the executor's thread, in the order of the calls; safe to call from any thread."""
         if self.executor is not None:
-            self.executor.create_task(callback)
+            self._soon.append(callback)
+            # rclpy runs the newest task first; the queue keeps the order in which they were asked for.
+            self.executor.create_task(lambda: self._soon.popleft()())
 
     @staticmethod
     def _complete(future: Future, worker_future: Any) -> None:
