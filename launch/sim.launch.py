@@ -1,11 +1,13 @@
 """The machine on a desk: the same nodes, and the simulated cabinet and reference server that they talk to."""
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 import os
 import sys
 
-from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
+
+from launch import LaunchDescription
 from myrvm_core import paths
 from myrvm_system import launch_graph
 

@@ -1,4 +1,5 @@
 """The launch files under the real `launch` and `launch_ros`; skipped where these are not importable."""
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
@@ -13,16 +14,17 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("launch", reason="launch has no wheel; it is there in a real ROS 2")
-pytest.importorskip("launch_ros", reason="launch_ros has no wheel; it is there in a real ROS 2")
+pytest.importorskip("launch.actions", reason="launch has no wheel; it is there in a real ROS 2")
+pytest.importorskip("launch_ros.actions", reason="launch_ros has no wheel; it is there in a real ROS 2")
 
-import launch
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import LifecycleNode
+from myrvm_interfaces.msg import SystemStatus
+
+import launch
 from myrvm_core import graph as graph_file
 from myrvm_core import paths
-from myrvm_interfaces.msg import SystemStatus
 from myrvm_ros import qos
 
 

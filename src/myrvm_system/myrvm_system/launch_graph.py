@@ -3,6 +3,7 @@
 The only module that imports `launch` and `launch_ros`; nothing else here needs them. `launch` keeps the processes
 present (respawn), the lifecycle manager keeps the nodes active, exactly as with the desk bring-up.
 """
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
 
