@@ -194,7 +194,7 @@ class Demo:
         return Report(rows, self._desk.server.ledger(), figures, troubles)
 
     def _say(self, text: str) -> None:
-        self._progress.console.print(text, markup=False, highlight=False)
+        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def main(
@@ -225,7 +225,7 @@ def main(
     if report:
         demo_tables.write(report, found)
     if not found.agrees:
-        console.print(f"data and logs are in {folder}", markup=False, highlight=False)
+        console.print(f"data and logs are in {folder}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1)
     shutil.rmtree(folder)
 

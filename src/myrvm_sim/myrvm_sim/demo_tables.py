@@ -30,7 +30,7 @@ def show(console: Console, report: Report) -> None:
     console.print(_accounts(report))
     console.print(_figures(report))
     for trouble in report.troubles:
-        console.print(f"trouble: {trouble}", markup=False, highlight=False)
+        console.print(f"trouble: {trouble}", markup=False, highlight=False, soft_wrap=True)
     verdict = "AGREE" if report.agrees else "DO NOT AGREE"
     console.print(f"screen, ledger and bin {verdict}", style="bold green" if report.agrees else "bold red")
 
