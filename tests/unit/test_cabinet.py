@@ -12,14 +12,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 from myrvm_core.errors import DeviceError, RvmError, SettingsError
 from myrvm_hardware.drivers import Direction, Role
 from myrvm_sim.cabinet import Cabinet, Server
 from myrvm_sim.cabinet_client import CabinetClient, socket_path
+from myrvm_sim.commands import insert
 from myrvm_sim.drivers import CabinetSensors
 from myrvm_sim.physics import ImpossibleError, Kind
+from typer.testing import CliRunner
 
 from myrvm_sim import album, protocol
 
@@ -229,3 +232,22 @@ def test_the_log_file_holds_what_happened(tmp_path: Path, drawn: Path) -> None:
     cabinet.stop()
     rows = [json.loads(line) for line in (tmp_path / "gate.jsonl").read_text().splitlines()]
     assert [(row["what"], row["detail"]) for row in rows] == [("motor", "to_bin"), ("motor", "off")]
+
+
+def test_rvm_insert(path: Path, drawn: Path) -> None:
+    app = typer.Typer()
+    app.command()(insert)
+
+    def call(*arguments: str) -> tuple[int, str]:
+        result = CliRunner().invoke(app, [*arguments, "--cabinet", str(path)])
+        return result.exit_code, result.output
+
+    assert call("can")[1].startswith("item 1: can, 1")
+    code, output = call("milk")
+    assert (code, output) == (1, "rvm insert: item 1 (can) is still in the chamber\n")
+    code, output = call("banana")
+    assert code == 1
+    assert "'banana' is no picture file; allowed: a file, mineral, not_empty" in output
+    with CabinetClient(path) as client:
+        client.pull_out()
+    assert call(str(drawn / "soda_00.png"))[1].startswith("item 2: soda")
