@@ -15,6 +15,7 @@ from myrvm_interfaces.msg import (
     GateState,
     SensorEvent,
     SensorReading,
+    SensorState,
     SystemStatus,
     Verdict,
 )
@@ -33,6 +34,10 @@ class Cabinet:
         self.graph = graph
         node = graph.node
         self.events = node.create_publisher(SensorEvent, "sensors/events", qos.EVENT)
+        self.levels = {SensorReading.ROLE_ENTRY: SensorReading(role=SensorReading.ROLE_ENTRY, level=1)}
+        self.watching_since = node.get_clock().now().to_msg()
+        self.state = node.create_publisher(SensorState, "sensors/state", qos.STATE)
+        self.publish_state()
         self.gate = node.create_publisher(GateState, "actuator/state", qos.STATE)
         self.system = node.create_publisher(SystemStatus, "system/status", qos.STATE)
         node.create_service(Classify, "detector/classify", self._classify)
@@ -65,6 +70,19 @@ class Cabinet:
         message = SensorEvent(role=role, level=level, sequence=self.sequence)
         message.stamp = self.graph.node.get_clock().now().to_msg()
         self.events.publish(message)
+        self.levels[role] = SensorReading(role=role, level=level, stamp=message.stamp)
+        self.publish_state()
+
+    def publish_state(self) -> None:
+        self.state.publish(SensorState(watching_since=self.watching_since, readings=list(self.levels.values())))
+
+    def go_blind(self, item_present: bool) -> None:
+        """The sensor node was away, and what happened meanwhile is not known."""
+        now = self.graph.node.get_clock().now().to_msg()
+        level = SensorReading.LEVEL_ACTIVE if item_present else SensorReading.LEVEL_INACTIVE
+        self.levels = {SensorReading.ROLE_ENTRY: SensorReading(role=SensorReading.ROLE_ENTRY, level=level, stamp=now)}
+        self.watching_since = now
+        self.publish_state()
 
     def enter(self) -> None:
         self.sense(SensorReading.ROLE_ENTRY)
@@ -208,6 +226,17 @@ def test_an_item_that_nobody_can_account_for_is_kept_for_the_technician(cabinet:
     assert (result.outcome, result.points) == (Ending.UNRESOLVED, 0)
     cabinet.wait_for_rows(held=0, pending=0, dead=1)
     assert lease(cabinet) == []
+
+
+def test_an_item_that_vanished_while_the_sensors_were_blind_is_not_called_returned(cabinet: Cabinet) -> None:
+    cabinet.enter()
+    cabinet.wait_for_command()
+    cabinet.finish(GateState.OUTCOME_INTERLOCK)
+    cabinet.wait_for_command(2)
+    cabinet.go_blind(item_present=False)
+    cabinet.finish()
+    assert cabinet.wait_for_result().outcome == Ending.UNRESOLVED
+    cabinet.wait_for_rows(held=0, pending=0, dead=1)
 
 
 def test_a_buffer_that_dies_in_the_middle_delays_the_customer_and_loses_nothing(cabinet: Cabinet) -> None:

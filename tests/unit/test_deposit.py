@@ -37,6 +37,7 @@ from myrvm_core.deposit import (
     Update,
     Updated,
     VerdictGiven,
+    Watched,
     mermaid,
 )
 from myrvm_core.deposit_record import DepositRecord, Session, SessionKind, Stage
@@ -164,6 +165,15 @@ def test_an_item_that_vanishes_without_a_drop_is_unresolved() -> None:
     assert (show.ending, show.points) == (Ending.UNRESOLVED, 0)
 
 
+@pytest.mark.parametrize(("present", "stage"), [(False, Stage.UNRESOLVED), (True, Stage.RETURNED)])
+def test_after_blind_sensors_only_an_item_that_is_seen_again_counts_as_returned(present: bool, stage: Stage) -> None:
+    bench = Bench()
+    bench.do(Watched(1, False))
+    bench.item()
+    bench.do(VerdictGiven(ACCEPTED), Stored(), GateFinished(False), TimedOut(), Watched(2, present))
+    assert bench.do(ItemLeft(), GateFinished(True)) == [Update("deposit-1", stage)]
+
+
 def test_the_end_of_a_deposit_is_written_again_until_the_disk_answers() -> None:
     bench = Bench()
     bench.item()
@@ -235,6 +245,9 @@ EVENTS = st.sampled_from(
         GateFinished(False),
         Updated(),
         Updated(False),
+        Watched(1, False),
+        Watched(2, True),
+        Watched(3, False),
         MachineDown(),
         MachineUp(),
         TimedOut(),

@@ -106,6 +106,14 @@ class ItemDropped:
 
 
 @dataclass(frozen=True)
+class Watched:
+    """The sensors miss no edge since `since_ns`; later than before: they were blind. `present`: they see an item."""
+
+    since_ns: int
+    present: bool
+
+
+@dataclass(frozen=True)
 class VerdictGiven:
     """The detector has decided."""
 
@@ -167,6 +175,7 @@ Event: TypeAlias = (
     | ItemEntered
     | ItemLeft
     | ItemDropped
+    | Watched
     | VerdictGiven
     | Stored
     | StoreRefused
@@ -236,6 +245,8 @@ class Deposit:
     begun_s: float
     verdict: Verdict = field(default_factory=lambda: Verdict(Outcome.REJECTED, Reason.NOTHING_SEEN))
     recorded: bool = False  # may be on disk: its end has to be written
+    moved: bool = False  # the gate may have taken it
+    blind: bool = False  # it vanished while the sensors could not see where to
     stage: Stage | None = None
     returns: int = 0
 
@@ -254,6 +265,7 @@ class DepositMachine:
         self.session_points = 0
         self.current: Deposit | None = None
         self.present: ItemEntered | None = None
+        self.watching_since_ns = 0
         self.gate_busy = False
         self.down = False
         self.ending_session = False
@@ -302,6 +314,8 @@ class DepositMachine:
             self.gate_busy = False
         elif isinstance(event, TimedOut) and self.state in (State.ACCEPTING, State.RETURNING):
             self.gate_busy = False  # the gate has not reported in time: it is not waited for
+        elif isinstance(event, Watched):
+            self._note_blindness(event)
         elif isinstance(event, MachineDown):
             self.down = True
         elif isinstance(event, MachineUp):
@@ -312,6 +326,12 @@ class DepositMachine:
             State.OUT_OF_ORDER,
         ):
             self.ending_session = self.session is not None
+
+    def _note_blindness(self, watched: Watched) -> None:
+        if watched.since_ns > self.watching_since_ns:
+            self.watching_since_ns = watched.since_ns
+            if self.current is not None and self.current.moved and not watched.present:
+                self.current.blind = True
 
     def _allowed_s(self, transition: Transition) -> float:
         if transition.allowed is not None:
@@ -367,7 +387,7 @@ class DepositMachine:
         record = event.present
         verdict = Verdict(Outcome.ACCEPTED, Reason.NONE, record.class_name, record.score, model=record.model)
         self.current = Deposit(
-            record.deposit_id, record.session, record.accepted_at_ns, self.now_s, verdict, recorded=True
+            record.deposit_id, record.session, record.accepted_at_ns, self.now_s, verdict, recorded=True, moved=True
         )
         return self.give_back(None)
 
@@ -435,6 +455,7 @@ class DepositMachine:
 
     def take(self, _event: Event | None) -> list[Effect]:
         """Move the item into the bin."""
+        self._item().moved = True
         return self._move_gate(GateVerb.ACCEPT)
 
     def give_back(self, _event: Event | None) -> list[Effect]:
@@ -508,6 +529,10 @@ def _not(guard: Guard) -> Guard:
 
 def _recorded(machine: DepositMachine, _event: Event | None) -> bool:
     return machine.current is not None and machine.current.recorded
+
+
+def _vanished_unseen(machine: DepositMachine, _event: Event | None) -> bool:
+    return machine.present is None and machine.current is not None and machine.current.blind
 
 
 def _may_return_again(machine: DepositMachine, _event: Event | None) -> bool:
@@ -603,6 +628,7 @@ TRANSITIONS: tuple[Transition, ...] = (
 
     Transition((_S.RETURNING,), GateFinished, _S.CLEARING),
     Transition((_S.RETURNING,), TimedOut, _S.CLEARING),
+    Transition((_S.CLEARING,), None, _S.SETTLING, _settle(Stage.UNRESOLVED), _vanished_unseen, "item gone unseen"),
     Transition((_S.CLEARING,), None, _S.SETTLING, _settle(Stage.RETURNED), _both(_not(_present), _recorded),
                "item out, on record"),
     Transition((_S.CLEARING,), None, _S.SHOWING, _M.forget, _not(_present), "item out"),

@@ -36,6 +36,7 @@ from myrvm_core.deposit import (
     Update,
     Updated,
     VerdictGiven,
+    Watched,
 )
 from myrvm_core.deposit_record import DepositRecord, Stage
 from myrvm_core.errors import StorageError
@@ -144,12 +145,16 @@ class DepositNode(ManagedNode[DepositSettings]):
             self._handle(ItemDropped(to_ns(message.stamp)))
 
     def _on_sensor_state(self, message: SensorState) -> None:
+        entry = next((reading for reading in message.readings if reading.role == SensorReading.ROLE_ENTRY), None)
+        if entry is None or entry.level == SensorReading.LEVEL_UNKNOWN:
+            return
+        active = entry.level == SensorReading.LEVEL_ACTIVE
+        since_ns = to_ns(message.watching_since)
+        if since_ns > self._machine.watching_since_ns:
+            self._handle(Watched(since_ns, active))
         # Catches up with an edge that was missed, such as one from before this node was started.
-        for reading in message.readings:
-            if reading.role == SensorReading.ROLE_ENTRY and reading.level != SensorReading.LEVEL_UNKNOWN:
-                active = reading.level == SensorReading.LEVEL_ACTIVE
-                if active != (self._machine.present is not None):
-                    self._on_entry(active, to_ns(reading.stamp))
+        if active != (self._machine.present is not None):
+            self._on_entry(active, to_ns(entry.stamp))
 
     def _on_entry(self, active: bool, stamp_ns: int) -> None:
         if stamp_ns > self._entry_stamp_ns:
@@ -218,7 +223,7 @@ class DepositNode(ManagedNode[DepositSettings]):
     # After a restart
 
     def _recover(self) -> None:
-        if self._gate.running:
+        if self._gate.running or not self._machine.watching_since_ns:  # wait until the sensors have spoken
             self.after(ASK_AGAIN_S, self._recover)
             return
         self.call(self._list_open, ListOpenDeposits.Request(), ANSWER_S, self._recover_from)

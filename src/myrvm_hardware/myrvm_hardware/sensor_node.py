@@ -75,6 +75,7 @@ class SensorNode(ManagedNode[SensorSettings]):
             self._update(report)
             state = SensorState(readings=[self._readings[role] for role in sorted(self._readings)])
             state.header.stamp = stamps.to_message(report.stamp_ns)
+            state.watching_since = stamps.to_message(report.watching_since_ns)
             self._state.publish(state)
 
     def _update(self, report: Report) -> None:

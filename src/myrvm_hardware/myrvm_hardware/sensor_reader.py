@@ -24,9 +24,13 @@ LONGEST_WAIT_S = 0.2  # so that `stop` is answered soon
 
 @dataclass(frozen=True)
 class Report:
-    """What was read: `levels` and `values` as they are now (empty: unknown), `edges` with their numbers."""
+    """What was read: `levels` and `values` as they are now (empty: unknown), `edges` with their numbers.
+
+    No edge was missed since `watching_since_ns` (ns since the epoch; 0: not watching).
+    """
 
     stamp_ns: int
+    watching_since_ns: int = 0
     levels: dict[Role, bool] = field(default_factory=dict)
     values: dict[Role, float] = field(default_factory=dict)
     edges: tuple[tuple[int, Edge], ...] = ()
@@ -46,6 +50,7 @@ class SensorReader:
         self._reports: deque[Report] = deque(maxlen=QUEUE)
         self._lock = threading.Lock()
         self._sequence = 0
+        self._watching_since_ns = 0
         self._values: dict[Role, float] = {}
         self.reported_s = time.monotonic()
         backoff = Backoff(settings.reopen_first_s, settings.reopen_longest_s)
@@ -65,6 +70,7 @@ class SensorReader:
         return reports
 
     def _work(self) -> None:
+        self._watching_since_ns = time.time_ns()
         self._report(self._debounce.restart(self._driver.levels(), time.time_ns()), measured=True)
         self.thread.succeeded()
         due_s = time.monotonic() + self._measure_period_s
@@ -90,7 +96,7 @@ class SensorReader:
             self._values = self._driver.measure()
         numbered = tuple(enumerate(edges, self._sequence + 1))
         self._sequence += len(edges)
-        self._hand(Report(time.time_ns(), dict(self._debounce.levels), self._values, numbered))
+        self._hand(Report(time.time_ns(), self._watching_since_ns, dict(self._debounce.levels), self._values, numbered))
 
     def _lost(self, _problem: str) -> None:
         self._hand(Report(time.time_ns()))
