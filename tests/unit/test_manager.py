@@ -147,7 +147,7 @@ class World:
             and self.manager.view().mode == Mode.STARTING
         ):
             for other in node.start_after:
-                assert self.processes[other].state == State.ACTIVE, f"{name} before {other}"
+                assert self.node(other).state == State.ACTIVE, f"{name} before {other}"  # as far as it can know
         success = (name, request.transition) not in self.refuse
         if success:
             process.state = AFTER[request.transition]
