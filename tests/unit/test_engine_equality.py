@@ -79,15 +79,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_checkpoint_and_its_dynamic_export(checkpoint: Path) -> None:
-    limits = Limits(score=0.05)
+    limits = Limits(score=0.02)
     torch_model = ultralytics.YOLO(str(checkpoint))
-    assert compare(loaded(checkpoint, limits), torch_model, limits) > 20
+    assert compare(loaded(checkpoint, limits), torch_model, limits) >= 10
     exported = Path(ultralytics.YOLO(str(checkpoint)).export(format="onnx", imgsz=320, dynamic=True, simplify=False))
     engine = loaded(exported, limits)
     assert engine.describe().class_names[:2] == ("mineral", "not_empty")
     # The least padding for an input of any size: the same boxes as the checkpoint itself gives.
-    assert compare(engine, torch_model, limits) > 20
-    assert compare(engine, ultralytics.YOLO(str(exported), task="detect"), limits) > 20
+    assert compare(engine, torch_model, limits) >= 10
+    assert compare(engine, ultralytics.YOLO(str(exported), task="detect"), limits) >= 10
 
 
 def test_files_that_are_no_checkpoints(tmp_path: Path) -> None:
