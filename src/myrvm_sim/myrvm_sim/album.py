@@ -16,7 +16,7 @@ import numpy as np
 from myrvm_core.errors import SettingsError
 from numpy.typing import NDArray
 
-from myrvm_sim.physics import Item, Kind
+from myrvm_sim.items import Item, Kind
 
 PICTURES = Path(__file__).resolve().parent / "pictures"
 HEIGHT_PX, WIDTH_PX = 480, 640

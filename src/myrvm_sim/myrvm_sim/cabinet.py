@@ -25,7 +25,8 @@ from myrvm_core.errors import RvmError
 from myrvm_hardware.drivers import Direction, Role
 
 from myrvm_sim import album, protocol
-from myrvm_sim.physics import Change, Entry, Item, Place, World
+from myrvm_sim.items import Item, Place
+from myrvm_sim.physics import Change, Entry, World
 
 EDGES_KEPT = 1000  # for a client that does not ask
 

@@ -15,7 +15,8 @@ from myrvm_core.errors import DeviceError, SettingsError
 
 from myrvm_sim import protocol
 from myrvm_sim.child import child
-from myrvm_sim.physics import ImpossibleError, Jam, Kind, Place
+from myrvm_sim.items import Kind, Place
+from myrvm_sim.physics import ImpossibleError, Jam
 
 SOCKET_VARIABLE = "MYRVM_CABINET"
 TIMEOUT_S = 2.0

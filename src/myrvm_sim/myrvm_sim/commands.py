@@ -9,7 +9,7 @@ import typer
 from myrvm_core.errors import RvmError
 
 from myrvm_sim.cabinet_client import SOCKET_VARIABLE, CabinetClient, socket_path
-from myrvm_sim.physics import Kind
+from myrvm_sim.items import Kind
 
 
 def insert(

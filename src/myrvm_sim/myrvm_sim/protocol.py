@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from myrvm_sim.physics import Jam, Kind
+from myrvm_sim.items import Kind
+from myrvm_sim.physics import Jam
 
 LENGTHS = struct.Struct("!II")
 LONGEST_JSON = 16 * 1024 * 1024

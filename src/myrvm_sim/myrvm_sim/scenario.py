@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from myrvm_sim.physics import Kind
+from myrvm_sim.items import Kind
 
 # Of forty items; half are what the machine wants.
 KINDS: dict[Kind, int] = {

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from myrvm_sim.customer import Customer
 from myrvm_sim.desk import Options, desk
-from myrvm_sim.physics import Kind
+from myrvm_sim.items import Kind
 
 START_S = 60.0
 HINTS = """\
