@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from dataclasses import replace
 from typing import Any
 
 from myrvm_core.deposit import (
-    ENDING_OF_STAGE,
     Classify,
     DepositMachine,
     Effect,
@@ -38,9 +36,8 @@ from myrvm_core.deposit import (
     VerdictGiven,
     Watched,
 )
-from myrvm_core.deposit_record import DepositRecord, Stage
+from myrvm_core.deposit_record import DepositRecord
 from myrvm_core.errors import StorageError
-from myrvm_core.verdict import Outcome, Reason, Verdict
 from myrvm_interfaces.msg import (
     DepositResult,
     DepositState,
@@ -52,16 +49,16 @@ from myrvm_interfaces.msg import (
     SystemStatus,
 )
 from myrvm_interfaces.srv import Classify as ClassifyService
-from myrvm_interfaces.srv import EnqueueDeposit, ListOpenDeposits
-from myrvm_ros.conversions import record_from_message, record_to_message, verdict_from_message
+from myrvm_interfaces.srv import EnqueueDeposit
+from myrvm_ros.conversions import record_to_message, verdict_from_message
 from myrvm_ros.managed_node import Health, ManagedNode, run
 from myrvm_ros.stamps import to_message, to_ns
 from uuid_utils import uuid7
 
 from myrvm_core import paths
+from myrvm_deposit.crash_recovery import CrashRecovery
 from myrvm_deposit.gate_client import GateClient
 from myrvm_deposit.messages import result_message, state_message
-from myrvm_deposit.recovery import resolve
 from myrvm_deposit.session_file import OpenSession, SessionFile
 from myrvm_deposit.session_services import SessionServices
 from myrvm_deposit.settings import DepositSettings
@@ -69,7 +66,6 @@ from myrvm_deposit.update_sender import UpdateSender
 from myrvm_ros import qos
 
 ANSWER_S = 2.0  # a node on the same machine answers within this, or is asked again
-ASK_AGAIN_S = 0.3
 SERVING_MODES = (SystemStatus.SERVING, SystemStatus.DEGRADED)
 
 
@@ -87,7 +83,6 @@ class DepositNode(ManagedNode[DepositSettings]):
         self._result = self.publisher(DepositResult, "deposit/result", qos.EVENT)
         self._classify = self.client(ClassifyService, "detector/classify")
         self._enqueue = self.client(EnqueueDeposit, "buffer/enqueue")
-        self._list_open = self.client(ListOpenDeposits, "buffer/list_open")
         self._session_file = SessionFile(paths.data() / "session.json")
 
     def activate(self) -> None:
@@ -98,10 +93,8 @@ class DepositNode(ManagedNode[DepositSettings]):
         )
         self._gate = GateClient(self, ANSWER_S, lambda done: self._handle(GateFinished(done)))
         self._updates = UpdateSender(self, ANSWER_S, self._on_updated)
-        self._recovered: dict[str, Show] = {}
-        self._drops_ns: deque[int] = deque(maxlen=100)
+        self._recovery = CrashRecovery(self, self._machine, self._gate, self._session_file, ANSWER_S)
         self._entry_stamp_ns = 0
-        self._saved: OpenSession | None = None
         self._cancel_deadline = lambda: None
         self.subscription(SensorEvent, "sensors/events", self._on_sensor_event, qos.EVENT)
         self.subscription(SensorState, "sensors/state", self._on_sensor_state, qos.STATE)
@@ -109,7 +102,7 @@ class DepositNode(ManagedNode[DepositSettings]):
         self.subscription(SystemStatus, "system/status", self._on_system_status, qos.STATE)
         SessionServices(self, self._machine, self._handle)
         self._publish_state()
-        self.after(settings.recover_s, self._recover)
+        self.after(settings.recover_s, lambda: self._recovery.begin(self._recover))
 
     def health(self) -> Health:
         """Say what the machine is doing; warn when a customer has to take an item out."""
@@ -141,7 +134,7 @@ class DepositNode(ManagedNode[DepositSettings]):
         if message.role == SensorReading.ROLE_ENTRY:
             self._on_entry(active, to_ns(message.stamp))
         elif message.role == SensorReading.ROLE_DROP and active:
-            self._drops_ns.append(to_ns(message.stamp))
+            self._recovery.drops_ns.append(to_ns(message.stamp))
             self._handle(ItemDropped(to_ns(message.stamp)))
 
     def _on_sensor_state(self, message: SensorState) -> None:
@@ -200,8 +193,13 @@ class DepositNode(ManagedNode[DepositSettings]):
         else:
             self.call(self._enqueue, EnqueueDeposit.Request(record=record_to_message(record)), ANSWER_S, answered)
 
+    def _recover(self, recovered: Recovered, ended: list[Update]) -> None:
+        for update in ended:
+            self._updates.send(update)
+        self._handle(recovered)
+
     def _on_updated(self, update: Update, accepted: bool) -> None:
-        recovered = self._recovered.pop(update.deposit_id, None)
+        recovered = self._recovery.shows.pop(update.deposit_id, None)
         current = self._machine.current
         if recovered is not None:
             self._show(recovered, recovered=True)
@@ -220,47 +218,16 @@ class DepositNode(ManagedNode[DepositSettings]):
     def _publish_state(self) -> None:
         self._state.publish(state_message(self._machine, time.monotonic(), self.now_ns()))
 
-    # After a restart
-
-    def _recover(self) -> None:
-        if self._gate.running or not self._machine.watching_since_ns:  # wait until the sensors have spoken
-            self.after(ASK_AGAIN_S, self._recover)
-            return
-        self.call(self._list_open, ListOpenDeposits.Request(), ANSWER_S, self._recover_from)
-
-    def _recover_from(self, response: Any | None) -> None:
-        if response is None:
-            self.after(ASK_AGAIN_S, self._recover)
-            return
-        records = [record_from_message(record) for record in response.records]
-        resolution = resolve(records, self._drops_ns, self._machine.present is not None)
-        opened = self._session_file.read(self.now_ns(), self.settings.session_s)
-        session, items, points = (opened.session, opened.items, opened.points) if opened else (None, 0, 0)
-        for record, stage in resolution.ended:
-            self.log.warning("deposit recovered", deposit_id=record.deposit_id, stage=stage.name)
-            credited = record.points if stage is Stage.TAKEN else 0
-            verdict = Verdict(Outcome.ACCEPTED, Reason.NONE, record.class_name, record.score, model=record.model)
-            ending = ENDING_OF_STAGE[stage]
-            self._recovered[record.deposit_id] = Show(record.deposit_id, record.session, ending, verdict, credited, 0.0)
-            self._updates.send(Update(record.deposit_id, stage))
-            if credited and record.session == session:
-                items, points = items + 1, points + credited
-        self._handle(Recovered(session, items, points, resolution.present))
-
     def _save_session(self) -> None:
         machine = self._machine
         opened = None
         if machine.session is not None:
             opened = OpenSession(machine.session, machine.session_items, machine.session_points, self.now_ns())
-        if self._saved and opened and replace(opened, seen_at_ns=self._saved.seen_at_ns) == self._saved:
-            return
-        if machine.state is State.RECOVERING or (opened is None and self._saved is None):
-            return
-        try:
-            self._session_file.write(opened)
-            self._saved = opened
-        except StorageError as error:
-            self.log.error("session not saved", error=str(error))
+        if machine.state is not State.RECOVERING:
+            try:
+                self._session_file.keep(opened)
+            except StorageError as error:
+                self.log.error("session not saved", error=str(error))
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from myrvm_core.deposit_record import Session
@@ -29,6 +30,18 @@ class SessionFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._kept: OpenSession | None = None
+
+    def keep(self, opened: OpenSession | None) -> None:
+        """`write`, unless nothing but the time has changed since the last call."""
+        unchanged = (
+            opened is None
+            if self._kept is None
+            else opened and replace(self._kept, seen_at_ns=opened.seen_at_ns) == opened
+        )
+        if not unchanged:
+            self.write(opened)
+            self._kept = opened
 
     def write(self, opened: OpenSession | None) -> None:
         """Replace the file, or remove it where no session is open.
