@@ -165,7 +165,8 @@ def build() -> None:
     for name in ("PYTHONPATH", "LD_LIBRARY_PATH", "_ROS_WHEELS_BOOTSTRAP_COMPLETE", "COLCON_PREFIX_PATH"):
         environment.pop(name, None)
     run(
-        [str(VENV / "bin" / "colcon"), "--log-level", "error", "build", "--symlink-install", "--base-paths", "msg", "src",
+        [str(VENV / "bin" / "colcon"), "--log-level", "error", "build", "--symlink-install",
+         "--base-paths", "msg", "src",
          "--event-handlers", "console_direct-", "status-", "--cmake-args", f"-DPython3_EXECUTABLE={PYTHON}"],
         "colcon build failed; see log/latest_build", env=environment,
     )  # fmt: skip

@@ -13,6 +13,7 @@ from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from myrvm_interfaces.srv import ManageSystem
 from myrvm_sim.physics import Kind
+from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile
 
@@ -39,7 +40,7 @@ def load(type_name: str) -> Any:
 def stranger(machine: Any) -> Iterator[Any]:
     """A plain node in the machine's domain."""
     machine.wait_serving()
-    context = rclpy.Context()
+    context = Context()
     rclpy.init(context=context)
     node = rclpy.create_node("stranger", context=context)
     executor = SingleThreadedExecutor(context=context)
