@@ -21,7 +21,7 @@ def claim_domain() -> Generator[int, None, None]:
     """
     folder = Path("/tmp/myrvm-domains")  # not TMPDIR: a domain is the whole machine's
     folder.mkdir(mode=0o777, exist_ok=True)
-    for domain in DOMAINS:
+    for domain in reversed(DOMAINS):  # people who choose one by hand begin at the low end
         with (folder / str(domain)).open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

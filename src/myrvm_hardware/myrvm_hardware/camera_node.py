@@ -80,6 +80,8 @@ class CameraNode(ManagedNode[CameraSettings]):
         return Health(values=values)
 
     def _is_wanted(self) -> bool:
+        if not self.context.ok():  # the process has been told to end
+            return False
         return bool(self._requests) or any(publisher.get_subscription_count() for publisher in self._publishers)
 
     def _publish(self) -> None:
