@@ -97,6 +97,16 @@ def train_stage(start: Path, data: Path, folder: Path, size_px: int, epochs: int
     return best
 
 
+def average(first: Path, second: Path, out: Path) -> None:
+    """Write the mean of two checkpoints of the same network, which errs less than either."""
+    mean, other = YOLO(first), YOLO(second).model.state_dict()
+    weights = mean.model.state_dict()
+    mean.model.load_state_dict(
+        {k: (v.float() + other[k].float()) / 2 if v.is_floating_point() else v for k, v in weights.items()}
+    )
+    mean.save(out)
+
+
 def stage(text: str) -> tuple[int, int, int]:
     """`SIZE:EPOCHS:FROZEN` of the command line."""
     parts = text.split(":")
@@ -113,6 +123,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of this run")
     parser.add_argument("--photos", type=Path, help="folder of photographs with boxes, as in ../shared/data/photos")
     parser.add_argument("--stage", type=stage, action="append", metavar="SIZE:EPOCHS:FROZEN", help="may be repeated")
+    parser.add_argument("--average", action="store_true", help="average the best of the last two stages")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     out = args.out.resolve()
@@ -130,10 +141,14 @@ def main() -> None:
             }
         )
     )
-    checkpoint = args.weights if args.weights.suffix == ".pt" else coco_start(args.weights, out)
-    for number, (size_px, epochs, freeze) in enumerate(args.stage or [(192, 12, 10), (320, 10, 0)]):
-        checkpoint = train_stage(checkpoint, data, out / f"stage{number}", size_px, epochs, freeze, args.seed)
-    shutil.copyfile(checkpoint, out / "best.pt")
+    checkpoints = [args.weights if args.weights.suffix == ".pt" else coco_start(args.weights, out)]
+    for number, (size_px, epochs, freeze) in enumerate(args.stage or [(160, 12, 10), (320, 14, 0)]):
+        folder = out / f"stage{number}"
+        checkpoints.append(train_stage(checkpoints[-1], data, folder, size_px, epochs, freeze, args.seed))
+    if args.average:
+        average(*checkpoints[-2:], out / "best.pt")
+    else:
+        shutil.copyfile(checkpoints[-1], out / "best.pt")
     print(out / "best.pt")
 
 
