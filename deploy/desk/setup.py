@@ -22,6 +22,7 @@ HOME = Path(__file__).resolve().parents[2]
 VENV = HOME / ".venv"
 PYTHON = VENV / "bin" / "python"
 EXPORTS = VENV / "desk.sh"
+INSTALLING = VENV / ".installing"
 EXTRAS = ("dev", "torch")
 FREE_GB = {"desk": 3, "dev": 1, "torch": 8}
 DEBIAN_PACKAGES = {"cmake": "cmake", "g++": "g++", "make": "make"}
@@ -44,6 +45,9 @@ def main(extras: list[str]) -> None:
     VENV.parent.mkdir(exist_ok=True)
     with (HOME / ".setup.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        if INSTALLING.exists():
+            print("set-up: an installation was interrupted, beginning anew", flush=True)
+            shutil.rmtree(VENV, ignore_errors=True)  # pip may take a half-installed package for a whole one
         step("virtual environment", "venv", [sys.version], make_venv)
         for name in ("desk", *extras):
             lock_file = HOME / "requirements" / f"{name}.txt"
@@ -124,11 +128,13 @@ def install(name: str) -> None:
     free_gb = shutil.disk_usage(HOME).free / 1e9
     if free_gb < FREE_GB[name]:
         raise SetupError(f"disk: {free_gb:.1f} GB free at {HOME}, the extra {name!r} needs {FREE_GB[name]} GB")
+    INSTALLING.touch()
     run(
         [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps",
          "--require-hashes", "-r", str(HOME / "requirements" / f"{name}.txt")],
         "packages could not be installed: is the network up, and does it reach the Python package index?",
     )  # fmt: skip
+    INSTALLING.unlink()
     point_cmake_at_this_python()
 
 
