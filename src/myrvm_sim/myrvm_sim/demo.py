@@ -209,7 +209,8 @@ def main(
     """Watch the machine take items; exit 0 only if screen, ledger and bin agree."""
     console = Console()
     options = Options(seed, pictures, tuple(parameters or ()))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a background shell starts programs with it ignored
+        signal.signal(number, signal.default_int_handler)
     try:
         if stay_up:
             stay.stay(console, paths.data(), options)
