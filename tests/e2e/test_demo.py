@@ -51,13 +51,16 @@ def test_twelve_items_and_the_accounts_agree(tmp_path: Path, environment: dict[s
 def test_ctrl_c_ends_everything(arguments: list[str], tmp_path: Path, environment: dict[str, str]) -> None:
     demo = subprocess.Popen([*DEMO, *arguments], env=environment, stdout=subprocess.PIPE, text=True)
     assert demo.stdout is not None
-    line = demo.stdout.readline()
-    assert "serves" in line
-    started = children(psutil.Process(demo.pid))
-    assert len(started) >= 12, "demo, cabinet, server, nine processes of the graph"
-    begun_s = time.monotonic()
-    demo.send_signal(signal.SIGINT)
-    assert demo.wait(20) == 130
-    gone, alive = psutil.wait_procs(started, timeout=10 - min(9.0, time.monotonic() - begun_s))
-    assert not alive
-    assert len(gone) == len(started)
+    try:
+        line = demo.stdout.readline()
+        assert "serves" in line
+        started = children(psutil.Process(demo.pid))
+        assert len(started) >= 12, "demo, cabinet, server, nine processes of the graph"
+        begun_s = time.monotonic()
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(20) == 130
+        gone, alive = psutil.wait_procs(started, timeout=10 - min(9.0, time.monotonic() - begun_s))
+        assert not alive
+        assert len(gone) == len(started)
+    finally:
+        demo.kill()
