@@ -68,3 +68,31 @@ def test_without_a_server_the_machine_serves_and_credits_later(machine: Any) -> 
         machine.desk.server.set_down(False)
     machine.wait_serving()
     machine.audit()
+
+
+def test_a_door_opened_while_the_gate_moves_stops_it_and_the_machine_goes_on_once_it_is_closed(machine: Any) -> None:
+    machine.wait_serving()
+    opened: list[int] = []
+
+    def open_door(message: DepositState) -> None:
+        if message.state == DepositState.ACCEPTING and not opened:
+            opened.append(message.state)
+            machine.desk.cabinet.set_door(True)
+
+    machine.customer.on_state = open_door
+    for _ in range(6):  # a picture may be refused before the gate moves
+        machine.wait_ready()
+        known = set(machine.customer.results)
+        machine.desk.cabinet.insert(Kind.MINERAL)
+        machine.wait(lambda known=known: opened or set(machine.customer.results) - known, "a gate that moves")
+        if opened:
+            break
+    assert opened
+    machine.customer.on_state = lambda _: None
+    stopped = (DepositState.RETURNING, DepositState.CLEARING, DepositState.SETTLING, DepositState.SHOWING)
+    machine.wait(lambda: machine.customer.state.state in stopped, "a stopped gate")
+    machine.desk.cabinet.set_door(False)
+    machine.wait(lambda: set(machine.customer.results) - known, "a result")
+    machine.wait_ready()
+    machine.insert(Kind.NOT_EMPTY)
+    machine.audit()

@@ -149,6 +149,17 @@ def test_engine_that_fails_is_a_verdict_and_a_health_error(graph: Any, tmp_path:
     graph.wait(lambda: health[-1].level == NodeHealth.OK, "health ok again")
 
 
+def test_who_waits_for_a_verdict_gets_one_when_the_detector_is_deactivated(graph: Any, models: Path) -> None:
+    graph.bring_up("detector", models_dir=models)
+    client = graph.node.create_client(Classify, "detector/classify")
+    graph.wait(client.service_is_ready, "detector/classify")
+    future = client.call_async(Classify.Request(item_arrived_at=stamps.to_message(time.time_ns()), timeout_s=30.0))
+    graph.wait(lambda: graph.node.count_subscribers("camera/image_raw"), "a detector that waits for a picture")
+    assert graph.transition("detector", Transition.TRANSITION_DEACTIVATE)
+    graph.wait(future.done, "an answer")
+    assert future.result().verdict.reason == Verdict.REASON_NO_PICTURE
+
+
 def set_texts(graph: Any, **values: str) -> None:
     parameters = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
     answer = graph.call(SetParameters, "detector/set_parameters", SetParameters.Request(parameters=parameters))

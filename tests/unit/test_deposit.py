@@ -217,12 +217,18 @@ def test_a_recorded_item_found_in_the_chamber_after_a_crash_is_given_back() -> N
     assert machine.handle(ItemLeft(), 4.0, 4) == [Update("deposit-0", Stage.RETURNED)]
 
 
-def test_an_item_that_stays_is_returned_a_bounded_number_of_times() -> None:
+def test_an_item_that_stays_is_offered_again_and_more_slowly_after_some_tries() -> None:
     bench = Bench()
     bench.item()
-    bench.do(VerdictGiven(FULL), *[event for _ in range(10) for event in (GateFinished(True), TimedOut())])
-    assert kinds(bench.effects).count(MoveGate) == 1 + 3
-    assert bench.machine.state is State.CLEARING
+    bench.do(VerdictGiven(FULL))
+    waits: list[float] = []
+    for _ in range(6):
+        bench.do(GateFinished(True))
+        assert bench.machine.state is State.CLEARING
+        waits.append(round(bench.machine.deadline_s - bench.now_s))
+        assert bench.do(TimedOut()) == [MoveGate(GateVerb.RETURN)]
+    timing = bench.machine.timing
+    assert waits == [timing.clear_s] * 3 + [timing.session_s] * 3
 
 
 def test_the_picture_shows_every_row_of_the_table() -> None:

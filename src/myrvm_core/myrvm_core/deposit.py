@@ -626,14 +626,14 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition((_S.SETTLING,), Updated, _S.SHOWING, _M.tell),
     Transition((_S.SETTLING,), TimedOut, _S.SETTLING, _M.rewrite),
 
-    Transition((_S.RETURNING,), GateFinished, _S.CLEARING),
+    Transition((_S.RETURNING,), GateFinished, _S.CLEARING, None, _may_return_again, "tries left"),
+    Transition((_S.RETURNING,), GateFinished, _S.CLEARING, allowed="session_s"),
     Transition((_S.RETURNING,), TimedOut, _S.CLEARING),
     Transition((_S.CLEARING,), None, _S.SETTLING, _settle(Stage.UNRESOLVED), _vanished_unseen, "item gone unseen"),
     Transition((_S.CLEARING,), None, _S.SETTLING, _settle(Stage.RETURNED), _both(_not(_present), _recorded),
                "item out, on record"),
     Transition((_S.CLEARING,), None, _S.SHOWING, _M.forget, _not(_present), "item out"),
-    Transition((_S.CLEARING,), TimedOut, _S.RETURNING, _M.give_back, _may_return_again, "tries left"),
-    Transition((_S.CLEARING,), TimedOut, _S.CLEARING),
+    Transition((_S.CLEARING,), TimedOut, _S.RETURNING, _M.give_back),
 
     Transition((_S.SHOWING,), SessionEnded, _S.SHOWING, _M.close_session),
     Transition((_S.SHOWING,), SessionStarted, _S.SHOWING, _M.open_session, _not(_has_session), "no session is open"),

@@ -12,6 +12,7 @@ from myrvm_ros.managed_node import ManagedNode
 from uuid_utils import uuid7
 
 HOLDER = "deposit"
+HOME_AGAIN_S = 3.0  # longer than it takes to offer an item back first
 
 
 class GateClient:
@@ -24,6 +25,8 @@ class GateClient:
         self._finished = finished
         self._command_id = ""
         self.running = False
+        self._left_open = False  # an interlock has stopped it half way: it does not move again by itself
+        self._homing_due = False
 
     def move(self, verb: GateVerb) -> None:
         """Command a movement; `finished(done)` is called once, when it has ended or was refused."""
@@ -46,6 +49,9 @@ class GateClient:
         self.running = message.outcome == GateState.OUTCOME_RUNNING
         ended = message.outcome not in (GateState.OUTCOME_NONE, GateState.OUTCOME_RUNNING)
         restarted = message.command_id == ""  # and has forgotten the command
+        closed = message.position == GateState.POSITION_CLOSED
+        self._left_open = message.outcome == GateState.OUTCOME_INTERLOCK and not closed
+        self._home_later()
         if (message.command_id == self._command_id and ended) or restarted:
             self._end(self._command_id, done=message.outcome == GateState.OUTCOME_DONE)
 
@@ -53,6 +59,17 @@ class GateClient:
         if self._command_id and self._command_id == command_id:
             self._command_id = ""
             self._finished(done)
+
+    def _home_later(self) -> None:
+        if self._left_open and not self._homing_due:
+            self._homing_due = True
+            self._node.after(HOME_AGAIN_S, self._home_if_left_open)
+
+    def _home_if_left_open(self) -> None:
+        self._homing_due = False
+        if self._left_open and not self._command_id:
+            self._home()
+        self._home_later()
 
     def _home(self) -> None:
         # After a jam the gate takes nothing else; a refusal of this shows in the actuator's own health.

@@ -11,7 +11,7 @@ class DepositSettings(Settings):
 
     points_per_item: int = setting(10, "Points credited for an accepted item.", minimum=0, maximum=1_000_000)
     donations: bool = setting(True, "Take items without a session, as donations.")
-    return_tries: int = setting(3, "Times a refused item is offered back before the machine asks for help.",
+    return_tries: int = setting(3, "Times an item is offered back before the machine asks for help and slows down.",
                                 minimum=1, maximum=20)  # fmt: skip
     settle_s: float = setting(0.15, "An item comes to rest before it is looked at.", unit="s", minimum=0, maximum=5)
     classify_s: float = setting(8.0, "Longest wait for a verdict.", unit="s", minimum=0.5, maximum=60)

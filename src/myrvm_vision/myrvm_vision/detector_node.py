@@ -77,8 +77,8 @@ class DetectorNode(ManagedNode[DetectorSettings]):
         self._looking = False
         self._next_stream_s = 0.0
         self._camera: Subscription | None = None
-        self.on_release(self._stop)
         self.service(Classify, "detector/classify", self._classify)
+        self.on_release(self._stop)  # before the service goes: who waits gets an answer
         self.timer(LISTENERS_PERIOD_S, self._listen_where_wanted)
 
     def health(self) -> Health:
@@ -230,10 +230,8 @@ class DetectorNode(ManagedNode[DetectorSettings]):
     def _stop(self) -> None:
         self._serving = False
         self._stop_listening()
-        for request in self._requests:
-            request.cancel()
-            request.answer.cancel()
-        self._requests.clear()
+        for request in list(self._requests):
+            self._close(request)
 
 
 def main() -> None:
