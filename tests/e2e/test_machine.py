@@ -80,6 +80,7 @@ def test_a_door_opened_while_the_gate_moves_stops_it_and_the_machine_goes_on_onc
             machine.desk.cabinet.set_door(True)
 
     machine.customer.on_state = open_door
+    known: set[str] = set()
     for _ in range(6):  # a picture may be refused before the gate moves
         machine.wait_ready()
         known = set(machine.customer.results)
