@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from myrvm_core.domain_id import claim_domain
+from node_graph import cabinet, graph  # noqa: F401  # fixtures for every folder
 from server_process import ServerProcess
 
 

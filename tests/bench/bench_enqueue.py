@@ -8,10 +8,10 @@ columns, `DepositBuffer.enqueue`, and the service `buffer/enqueue` of the real n
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import random
 import sqlite3
+import sys
 import tempfile
 import time
 import uuid
@@ -61,13 +61,10 @@ def bare_insert(file: Path) -> Callable[[], None]:
 
 
 def service(folder: Path) -> tuple[Callable[[], None], Any]:
-    path = Path(__file__).resolve().parents[1] / "graph" / "conftest.py"
-    specification = importlib.util.spec_from_file_location("graph_fixtures", path)
-    assert specification is not None
-    assert specification.loader is not None
-    fixtures = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(fixtures)
-    graph = fixtures.Graph(folder)
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+    from node_graph import Graph
+
+    graph = Graph(folder)
     graph.bring_up("offline_buffer")
 
     def enqueue() -> None:

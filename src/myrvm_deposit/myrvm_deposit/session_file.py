@@ -34,12 +34,10 @@ class SessionFile:
 
     def keep(self, opened: OpenSession | None) -> None:
         """`write`, unless nothing but the time has changed since the last call."""
-        unchanged = (
-            opened is None
-            if self._kept is None
-            else opened and replace(self._kept, seen_at_ns=opened.seen_at_ns) == opened
-        )
-        if not unchanged:
+        kept = self._kept
+        if kept is not None and opened is not None:
+            kept = replace(kept, seen_at_ns=opened.seen_at_ns)
+        if opened != kept:
             self.write(opened)
             self._kept = opened
 

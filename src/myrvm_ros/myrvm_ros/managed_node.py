@@ -77,7 +77,7 @@ class ManagedNode(LifecycleNode, Generic[S]):
         self._answer_impossible_transitions()
         self._started_at = self.get_clock().now().to_msg()
         self._heartbeat = self.create_publisher(NodeHealth, HEARTBEAT_TOPIC, qos.HEARTBEAT)
-        self._heartbeat_timer = self.create_timer(HEARTBEAT_UNCONFIGURED_S, self._beat)
+        self._heartbeat_timer = self.create_timer(HEARTBEAT_UNCONFIGURED_S, self._beat, clock=self._monotonic)
 
     # What a node overrides
 
