@@ -26,6 +26,7 @@ INSTALLING = VENV / ".installing"
 EXTRAS = ("dev", "torch")
 FREE_GB = {"desk": 3, "dev": 1, "torch": 8}
 DEBIAN_PACKAGES = {"cmake": "cmake", "g++": "g++", "make": "make"}
+TEST_PACKAGES = {"gpiodetect": "gpiod", "/usr/sbin/upsd": "nut-server", "/usr/bin/upsc": "nut-client"}
 EXPORTED = (
     "VIRTUAL_ENV", "PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "AMENT_PREFIX_PATH", "CMAKE_PREFIX_PATH",
     "_ROS_WHEELS_BOOTSTRAP_COMPLETE",
@@ -42,6 +43,8 @@ def main(extras: list[str]) -> None:
         if extra not in EXTRAS:
             raise SetupError(f"extra {extra!r} is not known; allowed: {', '.join(EXTRAS)}")
     check_machine()
+    if "dev" in extras:
+        offer_test_programs()
     VENV.parent.mkdir(exist_ok=True)
     with (HOME / ".setup.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -95,6 +98,16 @@ def install_from_debian(packages: list[str]) -> None:
     for call in (["apt-get", "update"], ["apt-get", "install", "-y", "--no-install-recommends", *packages]):
         if subprocess.run(call, check=False, timeout=600, **quiet).returncode != 0:
             raise SetupError(f"missing: {', '.join(packages)}; this failed: {' '.join(call)}")
+
+
+def offer_test_programs() -> None:
+    """Programs that some tests run against the product; where they cannot be had, those tests are skipped."""
+    missing = sorted({package for program, package in TEST_PACKAGES.items() if not shutil.which(program)})
+    if missing:
+        try:
+            install_from_debian(missing)
+        except (SetupError, subprocess.TimeoutExpired) as error:
+            print(f"set-up: some tests will be skipped: {error}", flush=True)
 
 
 def step(title: str, name: str, made_from: Iterable[str | Path], make: Callable[[], None]) -> None:

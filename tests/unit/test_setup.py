@@ -117,3 +117,12 @@ def test_a_half_installed_environment_is_thrown_away(setup: Any, monkeypatch: py
 def test_an_unknown_extra_is_refused(setup: Any) -> None:
     with pytest.raises(setup.SetupError, match="'tourch' is not known; allowed: dev, torch"):
         setup.main(["tourch"])
+
+
+def test_programs_that_only_tests_need_are_no_condition(
+    setup: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda program: None)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    setup.offer_test_programs()
+    assert "skipped: missing: gpiod, nut-client, nut-server; get it with: sudo apt-get" in capsys.readouterr().out
