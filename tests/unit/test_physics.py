@@ -130,6 +130,17 @@ def test_moving_on_with_a_hand_in_the_gate_catches_it() -> None:
     assert any("hand" in entry.detail for entry in world.log if entry.what == "jam")
 
 
+def test_a_hand_that_reaches_into_the_moving_gate_is_caught_unless_it_stops() -> None:
+    for stops in (True, False):
+        world = World()
+        world.drive(Direction.TO_BIN, 0.0)
+        world.set_hand(True, 0.1)
+        if stops:
+            world.drive(Direction.OFF, 0.15)
+        world.advance(1.0)
+        assert any("hand" in entry.detail for entry in world.log if entry.what == "jam") is not stops
+
+
 def test_a_gate_that_stops_at_once_for_a_hand_does_not_catch_it() -> None:
     world = World()
     world.drive(Direction.TO_CUSTOMER, 0.0)
@@ -201,6 +212,7 @@ ACTIONS = st.one_of(
     st.tuples(st.just("insert"), st.sampled_from(Kind)),
     st.tuples(st.just("stick"), st.sampled_from([Jam.SOFT, Jam.HARD, None])),
     st.tuples(st.just("set_emergency"), st.booleans()),
+    st.tuples(st.just("set_hand"), st.booleans()),
     st.tuples(st.just("set_door"), st.booleans()),
 )
 SCRIPTS = st.lists(st.tuples(st.floats(0.0, 4.0), ACTIONS), max_size=25)

@@ -205,6 +205,8 @@ class Handler(socketserver.BaseRequestHandler):
                 return {"item": self._cabinet.item(world.pull_out(now_s))}
             case protocol.Door(opened=opened):
                 world.set_door(opened, now_s)
+            case protocol.Hand(inside=inside):
+                world.set_hand(inside, now_s)
             case protocol.Emergency(pressed=pressed):
                 world.set_emergency(pressed, now_s)
             case protocol.Stick(jam=jam):

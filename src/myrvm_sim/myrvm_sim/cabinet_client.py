@@ -114,6 +114,10 @@ class CabinetClient:
         """Open or close the service door."""
         self._do(protocol.Door(opened=opened))
 
+    def set_hand(self, inside: bool) -> None:
+        """Reach into the gate, or take the hand away."""
+        self._do(protocol.Hand(inside=inside))
+
     def set_emergency(self, pressed: bool) -> None:
         """Press or release the emergency stop."""
         self._do(protocol.Emergency(pressed=pressed))

@@ -248,6 +248,12 @@ class World:
         self._set(Role.DOOR, opened)
         self._record("door", detail="opened" if opened else "closed")
 
+    def set_hand(self, inside: bool, now_s: float) -> None:
+        """Reach into the gate from outside, moving or not, or take the hand away."""
+        self.advance(now_s)
+        self._set(Role.HAND, inside)
+        self._record("hand", detail="inside" if inside else "away")
+
     def set_emergency(self, pressed: bool, now_s: float) -> None:
         """Press or release the emergency stop, which cuts the motor's current."""
         self.advance(now_s)

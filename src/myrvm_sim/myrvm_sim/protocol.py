@@ -95,6 +95,13 @@ class Door(_Request):
     opened: bool
 
 
+class Hand(_Request):
+    """Reach into the gate, or take the hand away."""
+
+    do: Literal["hand"] = "hand"
+    inside: bool
+
+
 class Emergency(_Request):
     """Press or release the emergency stop."""
 
@@ -136,7 +143,7 @@ class Log(_Request):
 
 
 ForDrivers: TypeAlias = Levels | Edges | Measure | Drive | Position | Picture
-ForPeople: TypeAlias = Insert | PullOut | Door | Emergency | Stick | Bin | Camera | Truth | Log
+ForPeople: TypeAlias = Insert | PullOut | Door | Hand | Emergency | Stick | Bin | Camera | Truth | Log
 Request: TypeAlias = ForDrivers | ForPeople
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="do")])
 
