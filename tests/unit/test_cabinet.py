@@ -21,7 +21,7 @@ from myrvm_sim.cabinet import Cabinet, Server
 from myrvm_sim.cabinet_client import CabinetClient, socket_path
 from myrvm_sim.commands import insert
 from myrvm_sim.drivers import CabinetSensors
-from myrvm_sim.physics import ImpossibleError, Kind
+from myrvm_sim.physics import DIGITAL, ImpossibleError, Kind
 from typer.testing import CliRunner
 
 from myrvm_sim import album, protocol
@@ -64,7 +64,7 @@ def client(path: Path) -> Iterator[CabinetClient]:
         yield client
 
 
-def wait(condition, limit_s: float = 5.0) -> None:
+def wait(condition, limit_s: float = 30.0) -> None:
     end = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < end
@@ -127,16 +127,17 @@ def test_every_client_gets_every_edge_in_order(client: CabinetClient, path: Path
     first, second = CabinetSensors(str(path), None), CabinetSensors(str(path), None)
     first.open()
     second.open()
-    assert first.levels() == dict.fromkeys([role for role in Role if role is not Role.WEIGHT], False)
+    assert first.levels() == dict.fromkeys(DIGITAL, False)
     assert second.read_edges(0.0) == []
     assert -0.02 < second.measure()[Role.WEIGHT] < 0.02
+    before_ns = time.time_ns()
     client.set_door(True)
     client.set_door(False)
     wanted = [(Role.DOOR, True), (Role.DOOR, False)]
     for sensors in (first, second):
-        edges = sensors.read_edges(2.0)
+        edges = sensors.read_edges(30.0)
         assert [(edge.role, edge.active) for edge in edges] == wanted
-        assert abs(edges[0].stamp_ns - time.time_ns()) < 5e9
+        assert before_ns <= edges[0].stamp_ns <= edges[1].stamp_ns <= time.time_ns()
         sensors.close()
 
 
@@ -146,7 +147,7 @@ def test_waiting_for_edges_ends_with_the_edge(client: CabinetClient, path: Path)
     sensors.levels()  # the connection stands
     timer = threading.Timer(0.05, client.insert, [Kind.CAN])
     timer.start()
-    edges = sensors.read_edges(10.0)
+    edges = sensors.read_edges(30.0)
     timer.join()
     assert [(edge.role, edge.active) for edge in edges] == [(Role.ENTRY, True)]
     sensors.close()
@@ -179,7 +180,7 @@ def test_nonsense_gives_one_clear_line(text: bytes) -> None:
 
 def test_nonsense_does_not_end_the_connection(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as raw:
-        raw.settimeout(5.0)
+        raw.settimeout(30.0)
         raw.connect(str(path))
         for text in (b"{", b'{"do": "dance"}', b'{"do": "drive", "direction": "UP"}'):
             protocol.send(raw, text)
@@ -195,7 +196,7 @@ def test_a_lost_cabinet_is_a_device_error_and_reopening_works(tmp_path: Path, dr
     for _ in range(2):
         cabinet = Cabinet(folder=drawn)
         server = Server(tmp_path / "cabinet", cabinet)
-        server.socket.settimeout(5.0)
+        server.socket.settimeout(30.0)
         thread = threading.Thread(target=server.handle_request)
         thread.start()
         sensors.open()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from myrvm_core.errors import SettingsError
 from myrvm_hardware.debounce import Debounce
 from myrvm_hardware.drivers import Edge, Role
-from myrvm_hardware.sensor_reader import DIGITAL, hold_times_s
+from myrvm_hardware.sensor_reader import DEBOUNCED, hold_times_s
 
 MS = 1_000_000
 HOLD_MS = 10
@@ -94,7 +94,7 @@ def test_any_chatter(steps: list[tuple[bool, int]], data: st.DataObject) -> None
 def test_hold_times_are_one_value_or_one_a_role() -> None:
     assert set(hold_times_s([0.01]).values()) == {0.01}
     assert hold_times_s([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])[Role.EMERGENCY] == 0.6
-    assert list(hold_times_s([0.0])) == list(DIGITAL)
+    assert list(hold_times_s([0.0])) == list(DEBOUNCED)
 
 
 @pytest.mark.parametrize("values", [[], [0.1, 0.2], [-0.1], [1.5], [0.1] * 7])

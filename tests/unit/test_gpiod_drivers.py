@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from myrvm_core.errors import DeviceError, SettingsError
 from myrvm_hardware.drivers import GATE_DRIVERS, SENSOR_DRIVERS, Direction, find_driver
-from myrvm_hardware.gpiod_drivers import GpiodGate, GpiodSensors, parse_lines
+from myrvm_hardware.gpio_lines import parse_lines
+from myrvm_hardware.gpiod_gate import GpiodGate
+from myrvm_hardware.gpiod_sensors import GpiodSensors
 from myrvm_hardware.settings import ActuatorSettings, SensorSettings
 
 

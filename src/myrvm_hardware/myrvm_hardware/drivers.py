@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 CAMERA_DRIVERS = "myrvm.camera_drivers"
 SENSOR_DRIVERS = "myrvm.sensor_drivers"
 GATE_DRIVERS = "myrvm.gate_drivers"
+ANALOG_DRIVERS = "myrvm.analog_drivers"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,16 @@ class Role(IntEnum):
     WEIGHT = 5
     HAND = 6
     EMERGENCY = 7
+    POWER_FAIL = 8
+    BIN_LEVEL = 9
+    MOTOR_CURRENT = 10
+    BATTERY = 11
+    ON_BATTERY = 12
+    BATTERY_LOW = 13
+
+
+ANALOG = (Role.WEIGHT, Role.BIN_LEVEL, Role.MOTOR_CURRENT, Role.BATTERY)
+DIGITAL = tuple(role for role in Role if role not in ANALOG)
 
 
 @dataclass(frozen=True)

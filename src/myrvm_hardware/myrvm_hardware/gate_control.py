@@ -15,7 +15,7 @@ from myrvm_core.backoff import Backoff
 from myrvm_core.errors import DeviceError, SettingsError
 
 from myrvm_hardware.device_thread import DeviceThread
-from myrvm_hardware.drivers import Direction, GateDriver, Role
+from myrvm_hardware.drivers import DIGITAL, Direction, GateDriver, Role
 from myrvm_hardware.gate import Gate, Refusal, Snapshot
 from myrvm_hardware.settings import ActuatorSettings
 
@@ -135,7 +135,7 @@ def interlock_roles(names: list[str]) -> tuple[Role, ...]:
     Raises:
         SettingsError: a name is no digital role.
     """
-    known = {role.name.lower(): role for role in Role if role != Role.WEIGHT}
+    known = {role.name.lower(): role for role in DIGITAL}
     for name in names:
         if name not in known:
             raise SettingsError(f"actuator.interlock_roles: {name!r} is not known; allowed: {', '.join(known)}")

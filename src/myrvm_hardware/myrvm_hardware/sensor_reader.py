@@ -14,10 +14,10 @@ from myrvm_core.errors import SettingsError
 
 from myrvm_hardware.debounce import Debounce
 from myrvm_hardware.device_thread import DeviceThread
-from myrvm_hardware.drivers import Edge, Role, SensorDriver
+from myrvm_hardware.drivers import DIGITAL, Edge, Role, SensorDriver
 from myrvm_hardware.settings import SensorSettings
 
-DIGITAL = tuple(role for role in Role if role != Role.WEIGHT)
+DEBOUNCED = tuple(role for role in DIGITAL if role <= Role.EMERGENCY)
 QUEUE = 1000  # reports; an executor that is so far behind is stuck, and the sequence numbers show the loss
 LONGEST_WAIT_S = 0.2  # so that `stop` is answered soon
 
@@ -117,9 +117,9 @@ def hold_times_s(debounce_s: list[float]) -> dict[Role, float]:
         SettingsError: neither, or a value that is no time.
     """
     bad = [value for value in debounce_s if not 0.0 <= value <= 1.0]
-    if len(debounce_s) not in (1, len(DIGITAL)) or bad:
+    if len(debounce_s) not in (1, len(DEBOUNCED)) or bad:
         raise SettingsError(
-            f"sensor.debounce_s = {debounce_s} is not allowed: 1 or {len(DIGITAL)} values, each 0 .. 1 s"
+            f"sensor.debounce_s = {debounce_s} is not allowed: 1 or {len(DEBOUNCED)} values, each 0 .. 1 s"
         )
-    times = debounce_s if len(debounce_s) > 1 else debounce_s * len(DIGITAL)
-    return dict(zip(DIGITAL, times, strict=True))
+    times = debounce_s if len(debounce_s) > 1 else debounce_s * len(DEBOUNCED)
+    return dict(zip(DEBOUNCED, times, strict=True))

@@ -103,7 +103,7 @@ class _Motion:
 
 
 SIGN = {Direction.TO_BIN: -1.0, Direction.TO_CUSTOMER: 1.0}
-DIGITAL = tuple(role for role in Role if role is not Role.WEIGHT)
+DIGITAL = tuple(role for role in Role if role <= Role.EMERGENCY and role is not Role.WEIGHT)
 
 
 class World:
