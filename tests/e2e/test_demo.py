@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -26,10 +25,11 @@ def children(process: psutil.Process) -> list[psutil.Process]:
     return [process, *process.children(recursive=True)]
 
 
+@pytest.mark.timeout(600)
 def test_twelve_items_and_the_accounts_agree(tmp_path: Path, environment: dict[str, str]) -> None:
     file = tmp_path / "report.json"
     command = [*DEMO, "--items", "12", "--report", str(file)]
-    demo = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=170)
+    demo = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
     assert demo.returncode == 0, demo.stdout + demo.stderr
     assert "screen, ledger and bin AGREE" in demo.stdout
     assert "\x1b" not in demo.stdout, "plain lines where no terminal is attached"
@@ -41,7 +41,8 @@ def test_twelve_items_and_the_accounts_agree(tmp_path: Path, environment: dict[s
     accepted = [item for item in report["items"] if item["outcome"] == "accepted"]
     assert sum(account["credited"] for account in report["accounts"].values()) == 10 * len(accepted) > 0
     assert {item["place"] for item in accepted} == {"bin"}
-    assert report["figures"]["killed"] == "deposit"
+    assert [incident["incident"] for incident in report["incidents"]] == ["jam", "hand", "kill", "power cut"]
+    assert all(incident["survived"] for incident in report["incidents"])
     assert any(item["recovered"] for item in accepted), "told after the restart"
     assert report["figures"]["server_down_s"] > 0
     assert not list(tmp_path.glob("myrvm-demo-*")), "nothing is left behind"
@@ -56,10 +57,9 @@ def test_ctrl_c_ends_everything(arguments: list[str], tmp_path: Path, environmen
         assert "serves" in line
         started = children(psutil.Process(demo.pid))
         assert len(started) >= 12, "demo, cabinet, server, nine processes of the graph"
-        begun_s = time.monotonic()
         demo.send_signal(signal.SIGINT)
-        assert demo.wait(20) == 130
-        gone, alive = psutil.wait_procs(started, timeout=10 - min(9.0, time.monotonic() - begun_s))
+        assert demo.wait(60) == 130
+        gone, alive = psutil.wait_procs(started, timeout=30)
         assert not alive
         assert len(gone) == len(started)
     finally:

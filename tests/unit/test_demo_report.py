@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from myrvm_sim.demo_report import ACCEPTED, RETURNED, UNRESOLVED, Credit, Report, Row
+from myrvm_sim.demo_report import ACCEPTED, RETURNED, UNRESOLVED, Credit, Happened, Report, Row
 from myrvm_sim.physics import Kind
-from myrvm_sim.scenario import KINDS, plan
+from myrvm_sim.scenario import KINDS, Incident, plan
 
 GOOD = Row(1, "mineral", "alice", "d1", ACCEPTED, place="bin", points=10, latency_s=0.3)
 BAD = Row(2, "can", "alice", "d2", RETURNED, place="customer", latency_s=0.5)
@@ -46,6 +46,12 @@ def test_every_disagreement_is_seen(rows: list[Row], ledger: list[Credit], findi
     assert finding is None or getattr(report, finding)
 
 
+def test_an_incident_that_hurts_is_no_success() -> None:
+    for survived in (True, False):
+        report = Report([GOOD], [CREDIT], [Happened("hand", 1, "the hand was caught", survived)])
+        assert report.agrees is survived
+
+
 def test_wrong_verdicts_are_counted_and_do_not_disturb_the_accounts() -> None:
     taken = replace(BAD, outcome=ACCEPTED, place="bin", points=10)
     refused = replace(GOOD, outcome=RETURNED, place="customer")
@@ -67,7 +73,7 @@ def test_every_plan_has_all_that_happens(count: int, seed: int) -> None:
     assert [step.number for step in steps] == list(range(1, count + 1))
     assert [step.customer for step in steps if step.customer is not None] == ["alice", "", "budi"]
     assert [step.server_down for step in steps if step.server_down is not None] == [True, False]
-    assert [step.kind for step in steps if step.kill] == [Kind.MINERAL]
+    assert {step.incident: step.kind for step in steps if step.incident} == dict.fromkeys(Incident, Kind.MINERAL)
     back = next(step.number for step in steps if step.server_down is False)
     assert back <= next(step.number for step in steps if step.customer == "budi"), "budi's token needs the server"
 

@@ -8,7 +8,15 @@ from typing import Any
 
 import rclpy
 from myrvm_core.errors import RvmError
-from myrvm_interfaces.msg import BufferStatus, CloudStatus, DepositResult, DepositState, Session, SystemStatus
+from myrvm_interfaces.msg import (
+    BufferStatus,
+    CloudStatus,
+    DepositResult,
+    DepositState,
+    GateState,
+    Session,
+    SystemStatus,
+)
 from myrvm_interfaces.srv import EndSession, StartSession
 from myrvm_ros.stamps import to_ns
 from rclpy.context import Context
@@ -32,6 +40,7 @@ class Customer:
         self.told_again = 0
         self.decided_ns: dict[str, int] = {}  # deposit_id: ROS time at which the verdict was there
         self.on_state: Callable[[DepositState], None] = lambda _: None
+        self.on_gate: Callable[[GateState], None] = lambda _: None
         self.meanwhile: Callable[[], None] = lambda: None
         self._context = Context()
         rclpy.init(context=self._context)
@@ -42,6 +51,7 @@ class Customer:
             (SystemStatus, "system/status", qos.STATE, lambda message: setattr(self, "status", message)),
             (CloudStatus, "cloud/status", qos.STATE, lambda message: setattr(self, "cloud", message)),
             (BufferStatus, "buffer/status", qos.STATE, lambda message: setattr(self, "buffer", message)),
+            (GateState, "actuator/state", qos.STATE, lambda message: self.on_gate(message)),
             (DepositState, "deposit/state", qos.EVENT, self._on_state),
             (DepositResult, "deposit/result", qos.EVENT, self._on_result),
         )

@@ -1,4 +1,4 @@
-"""`make demo`: the machine takes forty items, loses its server for a while and one node, and the accounts must agree.
+"""`make demo`: the machine takes forty items, meets an outage, a jam, a hand, a killed node and a cut.
 
 `python -m myrvm_sim.demo [--items N] [--seed N] [--report FILE] [--stay]`. Cabinet and server are stand-ins, everything
 between them is the real graph. Exit 0 only if the customer's screen, the server's ledger and the bin agree.
@@ -6,7 +6,6 @@ between them is the real graph. Exit 0 only if the customer's screen, the server
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import sys
@@ -20,7 +19,7 @@ from myrvm_core.errors import RvmError
 from myrvm_core.i18n import text_for
 from myrvm_core.verdict import Reason
 from myrvm_hardware.drivers import since_epoch_ns
-from myrvm_interfaces.msg import CloudStatus, DepositResult, DepositState, Session, SystemStatus
+from myrvm_interfaces.msg import CloudStatus, DepositResult, Session, SystemStatus
 from rich.console import Console
 from rich.progress import Progress
 
@@ -29,13 +28,13 @@ from myrvm_sim import demo_tables, stay
 from myrvm_sim.customer import READY_STATES, Customer
 from myrvm_sim.demo_report import ACCEPTED, DONATIONS, RETURNED, UNRESOLVED, Figures, Report, Row
 from myrvm_sim.desk import Desk, Options, desk
+from myrvm_sim.incidents import Incidents
 from myrvm_sim.memory import PeakMemory
 from myrvm_sim.scenario import Step, plan
 from myrvm_sim.server_client import TOKENS
 
 START_S, ITEM_S, READY_S, LEDGER_S = 60.0, 40.0, 40.0, 40.0
 SERVING = (SystemStatus.SERVING, SystemStatus.DEGRADED)
-KILLED = "deposit"
 OUTCOMES = {
     DepositResult.ACCEPTED: ACCEPTED,
     DepositResult.RETURNED: RETURNED,
@@ -49,10 +48,10 @@ class Demo:
     def __init__(self, running: Desk, customer: Customer, language: str, progress: Progress) -> None:
         self._desk, self._customer, self._language, self._progress = running, customer, language, progress
         self._memory = PeakMemory(lambda: [running.machine.pid(name) for name in running.machine.names])
-        customer.meanwhile = self._memory.sample
+        self._incidents = Incidents(running, customer, self._say)
+        customer.meanwhile = self._meanwhile
         self._session: Session | None = None
         self._items: list[tuple[Step, int, str, list[str]]] = []  # step, cabinet's number, account, deposits
-        self._killed = ""
         self._down_since_s: float | None = None
         self._down_s = 0.0
         self.troubles: list[str] = []
@@ -70,8 +69,7 @@ class Demo:
             self._finish()
         except RvmError as error:
             self.troubles.append(str(error))
-        if not self._killed:
-            self.troubles.append(f"{KILLED} was not killed: no item was accepted any more")
+        self.troubles += self._incidents.missing()
         return self._report(time.monotonic() - begun_s)
 
     def _await_start(self) -> None:
@@ -107,8 +105,7 @@ class Demo:
     def _insert(self, step: Step, count: int) -> None:
         customer = self._customer
         known = set(customer.results)
-        if step.kill:
-            customer.on_state = self._kill_when_accepting
+        self._incidents.before(step.incident)
         account = self._session.account_id if self._session and self._session.account_id else DONATIONS
         item = self._desk.cabinet.insert(step.kind)
         deposits: list[str] = []
@@ -117,15 +114,13 @@ class Demo:
             customer.wait(lambda: set(customer.results) - known, f"a result for item {step.number}", ITEM_S)
         finally:
             deposits += sorted(set(customer.results) - known)
+        self._incidents.after(step.number)
         row = self._row(step, item, account, deposits)
         self._say(demo_tables.line(row, count))
 
-    def _kill_when_accepting(self, state: DepositState) -> None:
-        pid = self._desk.machine.pid(KILLED)
-        if state.state == DepositState.ACCEPTING and not self._killed and pid:
-            os.kill(pid, signal.SIGKILL)
-            self._killed = KILLED
-            self._say(f"node {KILLED} killed (-9) while the gate moves")
+    def _meanwhile(self) -> None:
+        self._memory.sample()
+        self._incidents.meanwhile()
 
     def _switch_server(self, down: bool) -> None:
         self._desk.server.set_down(down)
@@ -188,10 +183,9 @@ class Demo:
             peak_memory_mb=self._memory.peak_mb,
             told_again=self._customer.told_again,
             server_down_s=self._down_s,
-            killed=self._killed,
             duration_s=duration_s,
         )
-        return Report(rows, self._desk.server.ledger(), figures, troubles)
+        return Report(rows, self._desk.server.ledger(), self._incidents.happened, figures, troubles)
 
     def _say(self, text: str) -> None:
         self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)

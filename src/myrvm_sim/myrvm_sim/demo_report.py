@@ -42,6 +42,16 @@ class Credit:
 
 
 @dataclass(frozen=True)
+class Happened:
+    """One incident: the number of its item, and what the cabinet's log or the clock tell of it."""
+
+    incident: str
+    item: int
+    seen: str
+    survived: bool
+
+
+@dataclass(frozen=True)
 class Figures:
     """Measured on the way."""
 
@@ -49,7 +59,6 @@ class Figures:
     peak_memory_mb: float = 0.0
     told_again: int = 0
     server_down_s: float = 0.0
-    killed: str = ""
     duration_s: float = 0.0
 
 
@@ -59,6 +68,7 @@ class Report:
 
     rows: list[Row]
     ledger: list[Credit]
+    incidents: list[Happened] = field(default_factory=list)
     figures: Figures = field(default_factory=Figures)
     troubles: list[str] = field(default_factory=list)
 
@@ -130,5 +140,14 @@ class Report:
     @property
     def agrees(self) -> bool:
         """Whether customer, ledger and bin agree and nothing went wrong on the way."""
-        disagreements = (self.lost, self.doubled, self.wrong_credits, self.wrong_places, self.untold, self.troubles)
+        hurt = [happened for happened in self.incidents if not happened.survived]
+        disagreements = (
+            hurt,
+            self.lost,
+            self.doubled,
+            self.wrong_credits,
+            self.wrong_places,
+            self.untold,
+            self.troubles,
+        )
         return bool(self.rows) and not any(disagreements)

@@ -27,6 +27,7 @@ def show(console: Console, report: Report) -> None:
     if not console.is_terminal:
         console.width = WIDTH
     console.print(_items(report))
+    console.print(_incidents(report))
     console.print(_accounts(report))
     console.print(_figures(report))
     for trouble in report.troubles:
@@ -42,6 +43,7 @@ def write(file: Path, report: Report) -> None:
         "agrees": report.agrees,
         "items": [asdict(row) for row in report.rows],
         "ledger": [asdict(credit) for credit in report.ledger],
+        "incidents": [asdict(happened) for happened in report.incidents],
         "accounts": {name: {"shown": s, "credited": c} for name, (s, c) in report.accounts().items()},
         "lost": report.lost,
         "doubled": report.doubled,
@@ -89,6 +91,19 @@ def _accounts(report: Report) -> Table:
     return table
 
 
+def _incidents(report: Report) -> Table:
+    table = Table(title="incidents", box=box.SIMPLE_HEAD)
+    for heading in ("what", "item", "seen", "item ended as"):
+        table.add_column(heading, justify="right" if heading == "item" else "left")
+    outcomes = {row.number: row.outcome for row in report.rows}
+    for happened in report.incidents:
+        style = None if happened.survived else "bold red"
+        table.add_row(
+            happened.incident, str(happened.item), happened.seen, outcomes.get(happened.item, "-"), style=style
+        )
+    return table
+
+
 def _figures(report: Report) -> Table:
     figures = report.figures
     p50, p95 = report.latencies_s
@@ -104,7 +119,6 @@ def _figures(report: Report) -> Table:
         ("item in to verdict, p50 / p95", f"{p50:.2f} / {p95:.2f} s"),
         ("peak memory of the graph (PSS)", f"{figures.peak_memory_mb:.0f} MB"),
         ("server down for", f"{figures.server_down_s:.1f} s"),
-        ("killed with -9", figures.killed or "nothing"),
         ("results told again after a crash", figures.told_again),
         ("duration", f"{figures.duration_s:.0f} s"),
     ):

@@ -1,9 +1,10 @@
-"""What the demo plays: items of all kinds in a seeded order, two customers and a donation, an outage, a killed node."""
+"""What the demo plays: items of all kinds in a seeded order, two customers and a donation, an outage, incidents."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from enum import Enum
 
 from myrvm_sim.items import Kind
 
@@ -23,7 +24,23 @@ KINDS: dict[Kind, int] = {
 }
 ALICE_UNTIL, DONATION_UNTIL = 0.4, 0.6  # shares of the items; budi has the rest
 SERVER_DOWN, SERVER_UP = 0.25, 0.5
-KILL = 0.65
+
+
+class Incident(str, Enum):
+    """What happens to a wanted item on its way into the bin."""
+
+    JAM = "jam"  # the flap is wedged; turning back frees it
+    HAND = "hand"  # somebody reaches into the moving gate
+    KILL = "kill"  # a node is killed while the gate moves
+    POWER_CUT = "power cut"  # every process dies at once while the gate moves
+
+
+INCIDENTS = {
+    Incident.JAM: 0.15,
+    Incident.HAND: 0.32,
+    Incident.KILL: 0.65,
+    Incident.POWER_CUT: 0.8,
+}  # shares of the items
 
 
 @dataclass(frozen=True)
@@ -34,7 +51,7 @@ class Step:
     kind: Kind
     customer: str | None = None  # a new session: account name, empty for a donation; None: the session goes on
     server_down: bool | None = None  # the server goes down, or comes back
-    kill: bool = False  # from here on: a node is killed while the gate takes an item, once
+    incident: Incident | None = None  # as soon as the gate takes an item, this one or a later one
 
 
 def plan(count: int, seed: int) -> list[Step]:
@@ -50,13 +67,17 @@ def plan(count: int, seed: int) -> list[Step]:
         forty = [kind for kind, number in KINDS.items() for _ in range(number)]
         random.Random(f"{seed} {len(kinds)}").shuffle(forty)
         kinds += forty
-    kinds = kinds[:count]
-    killed = int(count * KILL)
-    mineral = next(index for index in (*range(killed, count), *range(killed)) if kinds[index] is Kind.MINERAL)
-    kinds[killed], kinds[mineral] = kinds[mineral], kinds[killed]
+    incidents = {int(count * share): incident for incident, share in INCIDENTS.items()}
+    for index in incidents:
+        other = next(
+            place
+            for place in (index, *range(len(kinds)))
+            if kinds[place] is Kind.MINERAL and (place == index or place not in incidents)
+        )
+        kinds[index], kinds[other] = kinds[other], kinds[index]
     sessions = {0: "alice", int(count * ALICE_UNTIL): "", int(count * DONATION_UNTIL): "budi"}
     server = {int(count * SERVER_DOWN): True, int(count * SERVER_UP): False}
     return [
-        Step(index + 1, kind, sessions.get(index), server.get(index), index == killed)
-        for index, kind in enumerate(kinds)
+        Step(index + 1, kind, sessions.get(index), server.get(index), incidents.get(index))
+        for index, kind in enumerate(kinds[:count])
     ]
