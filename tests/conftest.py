@@ -7,9 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from myrvm_core.domain_id import claim_domain
 from node_graph import cabinet, graph  # noqa: F401  # fixtures for every folder
 from server_process import ServerProcess
+
+# The verdict of a run depends neither on the machine's speed nor on chance; `pytest --hypothesis-profile=explore`
+# looks for new examples.
+STEADY = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+hypothesis_settings.register_profile("steady", derandomize=True, **STEADY)  # pyright: ignore[reportArgumentType]
+hypothesis_settings.register_profile("explore", **STEADY)  # pyright: ignore[reportArgumentType]
+hypothesis_settings.load_profile("steady")
 
 
 @pytest.fixture

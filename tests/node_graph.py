@@ -111,7 +111,7 @@ class Graph:
             process.terminate()
         for process in self.processes.values():
             try:
-                process.wait(timeout=5)
+                process.wait(timeout=10)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

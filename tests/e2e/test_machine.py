@@ -45,8 +45,10 @@ def test_without_a_camera_the_machine_is_out_of_order_and_says_why(machine: Any)
     machine.wait_serving()
     machine.desk.cabinet.set_camera("unplugged")
     try:
-        machine.wait(lambda: machine.customer.status.mode == SystemStatus.OUT_OF_ORDER, "OUT_OF_ORDER")
-        assert SystemStatus.REASON_CAMERA in machine.customer.status.reasons
+        status, camera = machine.customer, SystemStatus.REASON_CAMERA
+        machine.wait(
+            lambda: status.status.mode == SystemStatus.OUT_OF_ORDER and camera in status.status.reasons, "OUT_OF_ORDER"
+        )
         machine.wait(lambda: machine.customer.state.state == DepositState.OUT_OF_ORDER, "no deposits")
     finally:
         machine.desk.cabinet.set_camera("live")

@@ -50,7 +50,7 @@ def test_a_full_disk_refuses_in_one_line_and_serves_again_when_there_is_room(gra
         stored += 1
     assert "full" in answer.message
     assert "\n" not in answer.message
-    graph.wait(lambda: status[-1].writable is False and level(health) == NodeHealth.ERROR, "the alarm")
+    graph.wait(lambda: status and status[-1].writable is False and level(health) == NodeHealth.ERROR, "the alarm")
     filler.unlink()
     graph.wait(lambda: status[-1].writable and level(health) == NodeHealth.OK, "the all-clear")
     enqueue(graph, [stored])

@@ -15,7 +15,8 @@ from myrvm_sim.physics import Jam, Kind, Place
 from myrvm_ros import qos
 
 Request = CommandGate.Request
-QUICK = {"driver": "cabinet", "device": "''", "return_open_s": 0.5, "dwell_s": 0.2, "reopen_longest_s": 0.5}
+# The gate stays open so long that a test which interferes meets it under way, also on a busy machine.
+QUICK = {"driver": "cabinet", "device": "''", "return_open_s": 4.0, "dwell_s": 1.5, "reopen_longest_s": 0.5}
 
 
 class Machine:
@@ -138,7 +139,7 @@ def test_the_motor_is_off_whatever_ends_the_movement(machine: Machine, cabinet: 
     assert machine.command("e", Request.RETURN).taken
     graph.wait(moving, "movement")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(5.0) == 0, graph.log("actuator")
+    assert process.wait(30.0) == 0, graph.log("actuator")
     assert not moving()
     assert "Traceback" not in graph.log("actuator")
 
@@ -147,7 +148,7 @@ def test_a_killed_node_leaves_no_motor_on(machine: Machine, cabinet: CabinetClie
     assert machine.command("a", Request.RETURN).taken
     machine.graph.wait(lambda: cabinet.truth()["moving"], "movement")
     machine.graph.processes["actuator"].kill()
-    machine.graph.wait(lambda: not cabinet.truth()["moving"], "motor off", 2.0)
+    machine.graph.wait(lambda: not cabinet.truth()["moving"], "motor off")
 
 
 def test_an_absent_chip_does_not_hold_up_activation(graph: Any) -> None:

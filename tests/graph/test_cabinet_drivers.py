@@ -34,7 +34,7 @@ def driver(group: str, path: Path) -> Any:
     return find_driver(group, "cabinet")(str(path), SETTINGS)
 
 
-def wait(condition: Callable[[], Any], limit_s: float = 10.0) -> None:
+def wait(condition: Callable[[], Any], limit_s: float = 30.0) -> None:
     end_s = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < end_s
@@ -61,7 +61,7 @@ def test_one_item_seen_weighed_taken(path: Path) -> None:
     before_ns = time.time_ns()
     with CabinetClient(path) as people:
         item = people.insert(Kind.NOT_EMPTY)
-        entered = sensors.read_edges(5.0)
+        entered = sensors.read_edges(30.0)
         assert [(edge.role, edge.active) for edge in entered] == [(Role.ENTRY, True)]
         assert before_ns - 1_000_000 <= entered[0].stamp_ns <= time.time_ns()
         assert sensors.levels()[Role.ENTRY]

@@ -50,7 +50,13 @@ def test_pictures_are_sent_with_the_stamp_of_their_capture(graph: Any, pictures:
     compressed = graph.listen(CompressedImage, "camera/image_raw/compressed", qos.IMAGE)
     infos = graph.listen(CameraInfo, "camera/camera_info", qos.IMAGE)
     started_ns = time.time_ns()
-    graph.wait(lambda: len(images) >= 5 and len(compressed) >= 2 and len(infos) >= 2, "pictures")
+
+    def all_have_come() -> bool:
+        # Each topic drops what comes while nobody takes it: wait for an info whose picture was heard as well.
+        told, shown = ({stamps.to_ns(one.header.stamp) for one in heard} for heard in (infos[1:], images))
+        return len(images) >= 5 and len(compressed) >= 2 and bool(told & shown)
+
+    graph.wait(all_have_come, "pictures")
 
     shown = [np.asarray(cv2.imread(str(path))) for path in sorted(pictures.iterdir())]
     for message in images:
@@ -63,7 +69,6 @@ def test_pictures_are_sent_with_the_stamp_of_their_capture(graph: Any, pictures:
     assert decoded is not None
     assert decoded.shape == (48, 64, 3)
     assert (infos[-1].k[0], infos[-1].width, infos[-1].header.frame_id) == (60.0, 64, "chamber")
-    assert {stamps.to_ns(info.header.stamp) for info in infos[1:]} & set(taken_ns)
 
 
 def test_capture_gives_one_frame_newer_than_the_request(graph: Any, pictures: Path) -> None:
@@ -134,7 +139,7 @@ def test_deactivation_answers_who_waits_for_a_picture(graph: Any, tmp_path: Path
     waiting = client.call_async(Capture.Request(timeout_s=10.0))
     graph.wait(lambda: len(beats) >= 2, "heartbeats: the request has been taken")
     assert graph.transition("camera", Transition.TRANSITION_DEACTIVATE)
-    graph.wait(waiting.done, "answer", 5.0)
+    graph.wait(waiting.done, "answer")
     assert waiting.result().message.startswith("the camera was deactivated")
 
 

@@ -95,9 +95,12 @@ def test_no_frame_older_than_the_item_votes(graph: Any, models: Path, camera: Ca
 def test_only_old_frames_or_none_is_no_picture(graph: Any, models: Path, camera: Camera) -> None:
     graph.bring_up("detector", models_dir=models)
     camera.behind_ns = 3600 * NANOSECONDS
-    old = classify(graph, time.time_ns(), timeout_s=0.5)
-    assert camera.stamps_ns
-    assert (old.outcome, old.reason, old.votes_total) == (Verdict.REJECTED, Verdict.REASON_NO_PICTURE, 0)
+    asked = 0
+    while not camera.stamps_ns:  # a busy machine may take longer than one request to find the camera
+        old = classify(graph, time.time_ns(), timeout_s=0.5)
+        assert (old.outcome, old.reason, old.votes_total) == (Verdict.REJECTED, Verdict.REASON_NO_PICTURE, 0)
+        asked += 1
+        assert asked < 50, graph.logs()
     graph.node.destroy_publisher(camera.publisher)
     graph.node.destroy_timer(camera._timer)
     none = classify(graph, time.time_ns(), timeout_s=0.5)

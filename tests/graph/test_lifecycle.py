@@ -78,7 +78,7 @@ def test_fifty_lives(graph: Any, cabinet: CabinetClient, name: str) -> None:
     threads, files, memory_kb = holding.threads(), holding.files(), holding.memory_kb()
     for _ in range(LIVES - WARM_UP):
         live()
-    graph.wait(lambda: len(holding.threads()) <= len(threads), f"end of threads: {threads} -> {holding.threads()}", 5.0)
-    graph.wait(lambda: len(holding.files()) <= len(files), f"closed files: {files} -> {holding.files()}", 5.0)
+    graph.wait(lambda: len(holding.threads()) <= len(threads), f"end of threads: {threads} -> {holding.threads()}")
+    graph.wait(lambda: len(holding.files()) <= len(files), f"closed files: {files} -> {holding.files()}")
     print(f"{name}: {len(threads)} threads, {len(files)} files, {holding.memory_kb() - memory_kb:+d} kB")
     assert holding.memory_kb() - memory_kb < GROWTH_KB

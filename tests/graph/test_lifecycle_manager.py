@@ -54,7 +54,7 @@ class Tiny(ManagedNode):
             file.write(f"{{name}} {{word}}\\n")
 run(Tiny)
 """
-PARAMETERS = "lifecycle_manager: {ros__parameters: {heartbeat_timeout_s: 2.0, manage_timeout_s: 20.0}}\n"
+PARAMETERS = "lifecycle_manager: {ros__parameters: {heartbeat_timeout_s: 2.0, manage_timeout_s: 60.0}}\n"
 ACTIVE = 3
 
 
@@ -101,7 +101,7 @@ class Machine:
         self.wait(lambda: self.mode == mode, f"mode {mode}")
 
     def manage(self, verb: int, node: str = "") -> Any:
-        return self.graph.call(ManageSystem, "system/manage", ManageSystem.Request(verb=verb, node=node))
+        return self.graph.call(ManageSystem, "system/manage", ManageSystem.Request(verb=verb, node=node), 90.0)
 
     def notes(self) -> list[str]:
         file = self.programs / "notes"
@@ -183,7 +183,7 @@ def test_verbs_and_an_outsider_who_is_not_fought(machine: Machine) -> None:
     machine.up()
     machine.forget()
     assert machine.manage(ManageSystem.Request.PAUSE).success
-    assert machine.mode == SystemStatus.PAUSED
+    machine.wait_mode(SystemStatus.PAUSED)
     notes = machine.notes()
     assert notes.index("follower deactivate") < notes.index("base deactivate")
     assert machine.manage(ManageSystem.Request.RESUME).success
@@ -210,7 +210,7 @@ def test_verbs_and_an_outsider_who_is_not_fought(machine: Machine) -> None:
     processes = {name: machine.bring_up.pid(name) for name in ("base", "follower", "other")}
     assert machine.manage(ManageSystem.Request.SHUTDOWN).success
     machine.wait(lambda: all(machine.bring_up.pid(name) not in (0, pid) for name, pid in processes.items()), "respawn")
-    assert machine.mode == SystemStatus.STOPPED
+    machine.wait_mode(SystemStatus.STOPPED)
     assert machine.manage(ManageSystem.Request.STARTUP).success
     machine.wait_mode(SystemStatus.SERVING)
 
@@ -228,8 +228,8 @@ def test_ctrl_c_and_kill_leave_no_process(machine: Machine, tmp_path: Path) -> N
         processes = [node.pid for node in machine._heard[-1].nodes]
         assert len(set(processes) - {0}) == 3
         rvm.send_signal(number)
-        rvm.wait(timeout=15)
-        machine.wait(lambda pids=processes: not any(alive(pid) for pid in pids), "the end of all", 5.0)
+        rvm.wait(timeout=60)
+        machine.wait(lambda pids=processes: not any(alive(pid) for pid in pids), "the end of all")
         if number == signal.SIGINT:
             assert rvm.returncode == 0
             assert "all ended" in (tmp_path / "up.log").read_text()

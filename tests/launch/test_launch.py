@@ -74,7 +74,7 @@ def test_sim_launch_serves_respawns_and_ends_clean(graph: Any, tmp_path: Path) -
             pids.update(node.pid for node in heard[-1].nodes)
         finally:
             await service.shutdown()
-            await asyncio.wait_for(running, 20.0)
+            await asyncio.wait_for(running, 60.0)
 
     asyncio.run(check())
     assert len(pids) == len(graph_file.load().nodes)

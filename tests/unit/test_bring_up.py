@@ -64,7 +64,7 @@ def begun(folder: Path, name: str) -> int:
     return sum(note[:2] == [name, "begins"] for note in notes(folder))
 
 
-def wait(condition: Callable[[], object], what: str, limit_s: float = 20.0) -> None:
+def wait(condition: Callable[[], object], what: str, limit_s: float = 60.0) -> None:
     end = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < end, f"no {what} within {limit_s} s"

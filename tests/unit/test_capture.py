@@ -18,7 +18,7 @@ from myrvm_hardware.settings import CameraSettings
 
 from myrvm_hardware import calibration
 
-LIMIT_S = 10.0
+LIMIT_S = 30.0
 
 
 def frame(seed: int, level: int = 100) -> Frame:

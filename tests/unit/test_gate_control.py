@@ -13,7 +13,7 @@ from myrvm_hardware.gate import Outcome, Refusal, Snapshot, Verb
 from myrvm_hardware.gate_control import GateControl
 from myrvm_hardware.settings import ActuatorSettings
 
-LIMIT_S = 10.0
+LIMIT_S = 30.0
 FREE = {Role.DOOR: False, Role.HAND: False, Role.EMERGENCY: False}
 SETTINGS = ActuatorSettings(dead_time_s=0.0, reopen_first_s=0.01, reopen_longest_s=0.01, travel_limit_s=5.0)
 

@@ -19,7 +19,7 @@ from myrvm_sim.items import Kind, Place
 from myrvm_sim.physics import ImpossibleError, Jam
 
 SOCKET_VARIABLE = "MYRVM_CABINET"
-TIMEOUT_S = 2.0
+TIMEOUT_S = 10.0  # a busy machine may let the cabinet wait for its turn
 
 
 def socket_path(device: str = "") -> Path:
