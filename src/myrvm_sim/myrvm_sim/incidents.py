@@ -32,7 +32,7 @@ class Incidents:
         self._hand_until_s: float | None = None
         self._log_length = 0
         self.happened: list[Happened] = []
-        customer.on_state, customer.on_gate = self._on_state, self._on_gate
+        customer.on_gate = self._on_gate
 
     def missing(self) -> list[str]:
         """Incidents that never came to pass, a line each."""
@@ -72,25 +72,27 @@ class Incidents:
         self._under_way, self._begun_s = self._waiting.popleft(), time.monotonic()
         self._say(text)
 
-    def _on_state(self, state: DepositState) -> None:
-        if state.state != DepositState.ACCEPTING or self._under_way or not self._waiting:
-            return
-        machine = self._desk.machine
-        if self._waiting[0] is Incident.KILL and machine.pid(KILLED):
-            self._begin(f"node {KILLED} is killed (-9) while the gate moves")
-            os.kill(machine.pid(KILLED), signal.SIGKILL)
-        elif self._waiting[0] is Incident.POWER_CUT:
-            self._begin("every process of the machine is killed (-9) at once while the gate moves")
-            for pid in [machine.pid(name) for name in machine.names]:
-                if pid:
-                    os.kill(pid, signal.SIGKILL)
-
     def _on_gate(self, gate: GateState) -> None:
         accepting = self._customer.state.state == DepositState.ACCEPTING
-        if gate.motor_on and accepting and not self._under_way and self._waiting and self._waiting[0] is Incident.HAND:
+        if not (gate.motor_on and accepting and self._waiting) or self._under_way:
+            return
+        machine = self._desk.machine
+        if self._waiting[0] is Incident.HAND:
             self._begin("a hand reaches into the moving gate")
             self._desk.cabinet.set_hand(inside=True)
             self._hand_until_s = time.monotonic() + HAND_S
+        elif self._waiting[0] is Incident.KILL:
+            self._begin(f"node {KILLED} is killed (-9) while the gate moves")
+            _kill(machine.pid(KILLED))
+        elif self._waiting[0] is Incident.POWER_CUT:
+            self._begin("every process of the machine is killed (-9) at once while the gate moves")
+            _kill(*[machine.pid(name) for name in machine.names])
+
+
+def _kill(*pids: int) -> None:
+    for pid in pids:
+        if pid:  # 0: between two lives
+            os.kill(pid, signal.SIGKILL)
 
 
 def _jam(entries: list[Answer]) -> tuple[str, bool]:
