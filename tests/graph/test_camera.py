@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from lifecycle_msgs.msg import Transition
-from myrvm_interfaces.msg import NodeHealth
+from myrvm_interfaces.msg import NodeHealth, OperatingLimits
 from myrvm_interfaces.srv import Capture
 from myrvm_sim.cabinet_client import CabinetClient
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -75,7 +76,7 @@ def test_capture_gives_one_frame_newer_than_the_request(graph: Any, pictures: Pa
     graph.bring_up("camera", driver="folder", device=pictures)
     for _ in range(3):
         asked_ns = time.time_ns()
-        answer = graph.call(Capture, "camera/capture", Capture.Request(timeout_s=5.0))
+        answer = graph.call(Capture, "camera/capture", Capture.Request(timeout_s=10.0))
         assert answer.success, answer.message
         assert stamps.to_ns(answer.image.header.stamp) >= asked_ns
         assert image_codec.from_message(answer.image).shape == (48, 64, 3)
@@ -141,6 +142,21 @@ def test_deactivation_answers_who_waits_for_a_picture(graph: Any, tmp_path: Path
     assert graph.transition("camera", Transition.TRANSITION_DEACTIVATE)
     graph.wait(waiting.done, "answer")
     assert waiting.result().message.startswith("the camera was deactivated")
+
+
+def test_the_frame_rate_of_the_limits_is_obeyed_and_ends_with_them(graph: Any, pictures: Path) -> None:
+    limits = graph.node.create_publisher(OperatingLimits, "health/limits", qos.STATE)
+    images = graph.listen(Image, "camera/image_raw", qos.IMAGE)
+    graph.bring_up("camera", driver="folder", device=pictures, frame_rate_hz=30.0)
+    limits.publish(OperatingLimits(level=OperatingLimits.SLOW, frame_rate_limit_hz=1.0))
+
+    def gaps_s() -> list[float]:
+        stamps_ns = [stamps.to_ns(image.header.stamp) for image in images[-3:]]
+        return [(later - earlier) / 1e9 for earlier, later in pairwise(stamps_ns)]
+
+    graph.wait(lambda: len(gaps_s()) == 2 and min(gaps_s()) >= 0.5, "slow pictures")  # half a period is Pace's grace
+    limits.publish(OperatingLimits())
+    graph.wait(lambda: min(gaps_s()) < 0.5, "quick pictures")
 
 
 @pytest.mark.parametrize(

@@ -231,3 +231,15 @@ def test_garbage_is_no_calibration(tmp_path: Path, text: str, line: str) -> None
 def test_a_missing_calibration_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"nowhere\.yaml cannot be read"):
         calibration.load(str(tmp_path / "nowhere.yaml"))
+
+
+def test_a_limit_slows_the_pace_and_its_end_restores_it() -> None:
+    capture = Capture(
+        ScriptedCamera([]), CameraSettings(frame_rate_hz=16.0), lambda: None, lambda: True, structlog.get_logger()
+    )
+    gaps_s = []
+    for rate_hz in (0.0, 4.0, 50.0):
+        capture.limit(rate_hz)
+        due = [number / 128 for number in range(128) if capture._pace.is_due(number / 128)]
+        gaps_s.append(due[-1] - due[-2])
+    assert gaps_s == [1 / 16, 1 / 4, 1 / 16]

@@ -2,7 +2,8 @@
 
 Publishes `camera/image_raw` (sensor_msgs/Image, bgr8), `camera/image_raw/compressed` (sensor_msgs/CompressedImage,
 jpeg) and `camera/camera_info` (sensor_msgs/CameraInfo), while somebody listens.
-Serves `camera/capture` (myrvm_interfaces/Capture). `capture` owns the thread and the logic, the driver the device.
+Serves `camera/capture` (myrvm_interfaces/Capture); obeys the frame rate of `health/limits` (OperatingLimits).
+`capture` owns the thread and the logic, the driver the device.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import cv2
 from myrvm_interfaces.msg import NodeHealth
 from myrvm_interfaces.srv import Capture as CaptureService
+from myrvm_ros.limits import Limits
 from myrvm_ros.managed_node import Health, ManagedNode, run
 from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -59,6 +61,7 @@ class CameraNode(ManagedNode[CameraSettings]):
         """Start the capture thread; an absent camera is tried again and again, and reported."""
         self.service(CaptureService, "camera/capture", self._on_capture)
         self.on_release(self._refuse_all)
+        Limits(self, lambda limits: self._capture.limit(limits.frame_rate_limit_hz))
         self.on_release(self._capture.thread.stop)
         self._capture.start()
 

@@ -96,7 +96,8 @@ class Capture:
     ) -> None:
         self._driver, self._hand_over, self._wanted = driver, hand_over, wanted
         self._check = FrameCheck(settings.identical_frames, settings.black_frames, settings.black_level)
-        self._pace = Pace(settings.frame_rate_hz)
+        self._frame_rate_hz = settings.frame_rate_hz
+        self._pace = Pace(self._frame_rate_hz)
         self._lock = threading.Lock()
         self._newest: Frame | None = None
         self._seen_s: float | None = None
@@ -109,6 +110,10 @@ class Capture:
         """Begin with nothing seen."""
         self._newest = self._seen_s = None
         self.thread.start()
+
+    def limit(self, rate_hz: float) -> None:
+        """Hand on at most `rate_hz` frames a second from now on; 0: as many as the settings say."""
+        self._pace = Pace(min(rate_hz or self._frame_rate_hz, self._frame_rate_hz))
 
     def take(self) -> Frame | None:
         """The newest frame, once."""

@@ -3,6 +3,7 @@
 Serves `detector/classify` (myrvm_interfaces/Classify), a vote over frames that were captured after the item arrived.
 Publishes `detector/detections` (myrvm_interfaces/Detections) and `detector/annotated` (sensor_msgs/Image) while
 somebody listens and no item is classified. Subscribes `camera/image_raw` (sensor_msgs/Image) while a frame is wanted.
+Obeys `health/limits` (myrvm_interfaces/OperatingLimits): a hot machine looks less often for those who only listen.
 `recognizer` judges a frame, `myrvm_core.voting` counts.
 """
 
@@ -17,8 +18,9 @@ from typing import Any, cast
 from myrvm_core.errors import ImageError, ModelError
 from myrvm_core.verdict import Outcome, Reason, Verdict
 from myrvm_core.voting import Vote
-from myrvm_interfaces.msg import Detections, NodeHealth
+from myrvm_interfaces.msg import Detections, NodeHealth, OperatingLimits
 from myrvm_interfaces.srv import Classify
+from myrvm_ros.limits import Limits
 from myrvm_ros.managed_node import Health, ManagedNode, run
 from rclpy.subscription import Subscription
 from rclpy.task import Future
@@ -77,6 +79,7 @@ class DetectorNode(ManagedNode[DetectorSettings]):
         self._looking = False
         self._next_stream_s = 0.0
         self._camera: Subscription | None = None
+        Limits(self, self._obey)
         self.service(Classify, "detector/classify", self._classify)
         self.on_release(self._stop)  # before the service goes: who waits gets an answer
         self.timer(LISTENERS_PERIOD_S, self._listen_where_wanted)
@@ -93,6 +96,10 @@ class DetectorNode(ManagedNode[DetectorSettings]):
         return Health(values=values)
 
     # Frames: only while somebody wants them, since receiving 15 a second costs 5 % of a core (docs/recognition.md)
+
+    def _obey(self, limits: OperatingLimits) -> None:
+        slow = limits.level >= OperatingLimits.SLOW
+        self._stream_hz = min(self.settings.stream_hz, self.settings.slow_stream_hz if slow else math.inf)
 
     def _streaming(self) -> bool:
         return bool(self._detections.get_subscription_count() or self._annotated.get_subscription_count())
@@ -126,7 +133,7 @@ class DetectorNode(ManagedNode[DetectorSettings]):
         for request in voters:
             request.last_ns = stamp_ns
             request.wait_s = request.wait_s or monotonic() - request.begun_s
-        self._next_stream_s = monotonic() + 1.0 / self.settings.stream_hz
+        self._next_stream_s = monotonic() + 1.0 / self._stream_hz
         self._looking = True
         looked = self.run_in_worker(self._judge, message, stamp_ns)
         looked.add_done_callback(lambda done: self._looked(done, message, voters))
@@ -237,7 +244,3 @@ class DetectorNode(ManagedNode[DetectorSettings]):
 def main() -> None:
     """Run the node."""
     run(DetectorNode)
-
-
-if __name__ == "__main__":
-    main()

@@ -52,3 +52,6 @@ class DetectorSettings(Settings):
     stream_hz: float = setting(
         5.0, "Most detections a second while somebody listens to them.", unit="Hz", minimum=0.1, maximum=60.0
     )
+    slow_stream_hz: float = setting(
+        1.0, "The same while health/limits says SLOW or worse.", unit="Hz", minimum=0.1, maximum=60.0
+    )
