@@ -19,7 +19,7 @@ def generate_launch_description() -> LaunchDescription:
     server = {"RVM_SERVER_URL": ["http://127.0.0.1:", port], "RVM_API_KEY": api_key}
     return LaunchDescription(
         [
-            *launch_graph.arguments(overrides=str(paths.home() / "config" / "desk.yaml")),
+            *launch_graph.arguments(hardware="desk"),
             DeclareLaunchArgument(
                 "socket", default_value=str(paths.data() / "cabinet"), description="Control socket of the cabinet."
             ),

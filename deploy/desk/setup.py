@@ -23,6 +23,8 @@ VENV = HOME / ".venv"
 PYTHON = VENV / "bin" / "python"
 EXPORTS = VENV / "desk.sh"
 INSTALLING = VENV / ".installing"
+GPIO_SOURCE = HOME / "src" / "myrvm_sim" / "preload" / "gpio.c"
+GPIO_LIBRARY = VENV / "lib" / "libmyrvm_gpio.so"
 EXTRAS = ("dev", "torch")
 FREE_GB = {"desk": 3, "dev": 1, "torch": 8}
 DEBIAN_PACKAGES = {"cmake": "cmake", "g++": "g++", "make": "make"}
@@ -55,6 +57,7 @@ def main(extras: list[str]) -> None:
         for name in ("desk", *extras):
             lock_file = HOME / "requirements" / f"{name}.txt"
             step(f"packages: {name}", name, [sys.version, lock_file], lambda name=name: install(name))
+        step("simulated GPIO chip", "gpio", [GPIO_SOURCE, Path(__file__).resolve()], build_gpio)
         step("interfaces and nodes (colcon build)", "build", [HOME / "requirements" / "desk.txt", *sources()], build)
 
 
@@ -163,6 +166,17 @@ def point_cmake_at_this_python() -> None:
             path.write_text(new)
 
 
+def build_gpio() -> None:
+    """The library through which programs see the simulated GPIO chip."""
+    partial = GPIO_LIBRARY.with_suffix(".partial")
+    run(
+        ["cc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", str(partial),
+         str(GPIO_SOURCE), "-ldl", "-lpthread"],
+        "the simulated GPIO chip could not be compiled: is linux-libc-dev installed?",
+    )  # fmt: skip
+    partial.replace(GPIO_LIBRARY)  # whoever has the old one loaded keeps it
+
+
 def sources() -> list[Path]:
     """What `colcon build` depends on; Python modules are linked, not copied, and need no build."""
     found = [HOME / "colcon.meta", Path(__file__).resolve()]
@@ -198,6 +212,7 @@ def build() -> None:
         f'export PATH="{VENV}/bin:$PATH"',
         f'export MYRVM_HOME="{HOME}"',
         f'export FASTRTPS_DEFAULT_PROFILES_FILE="{HOME}/config/fastdds.xml"',
+        'export MYRVM_HARDWARE="${MYRVM_HARDWARE:-desk}"',
         "export ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST RMW_IMPLEMENTATION=rmw_fastrtps_cpp",
     ]
     EXPORTS.write_text(

@@ -41,7 +41,7 @@ def description(name: str) -> launch.LaunchDescription:
 def test_every_argument_is_described_and_every_node_is_there(name: str) -> None:
     entities = description(name).entities
     arguments = [entity for entity in entities if isinstance(entity, DeclareLaunchArgument)]
-    assert {"parameters", "overrides", "output"} <= {argument.name for argument in arguments}
+    assert {"parameters", "hardware", "overrides", "output"} <= {argument.name for argument in arguments}
     assert all(len(str(argument.description)) > 15 for argument in arguments)
     nodes = [entity for entity in entities if isinstance(entity, LifecycleNode)]
     assert len(nodes) == len(graph_file.load().nodes) + 1

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from myrvm_core.settings import Settings, bounds, extra
+from myrvm_core.settings import Settings, bounds, extra, walk
 from myrvm_system.check import check, default_files, settings_class
 
 from myrvm_core import graph as graph_file
@@ -17,20 +17,20 @@ from myrvm_core import paths
 
 GRAPH = graph_file.load()
 CLASSES: dict[str, type[Settings]] = {node.name: settings_class(node) for node in (*GRAPH.nodes, GRAPH.manager)}
-VARIABLES = {extra(field, "env") for settings in CLASSES.values() for field in settings.model_fields.values()} - {""}
+FIELDS = [(node, name, field) for node, settings in CLASSES.items() for name, field, _ in walk(settings())]
+VARIABLES = {extra(field, "env") for _, _, field in FIELDS} - {""}
 
 
 def garbage() -> list[Any]:
     """(node, field, value) for each field: a wrong type, and below and above its range."""
     cases: list[Any] = []
-    for node, settings in CLASSES.items():
-        for name, field in settings.model_fields.items():
-            low, high, pattern = bounds(field)
-            wrong = [{"no": "mapping"}]
-            wrong += [low - 1 if field.annotation is int else low - 0.5] if low is not None else []
-            wrong += [high + 1 if field.annotation is int else high + 0.5] if high is not None else []
-            wrong += ["\n\n"] if pattern else []
-            cases += [pytest.param(node, name, value, id=f"{node}-{name}-{value}") for value in wrong]
+    for node, name, field in FIELDS:
+        low, high, pattern = bounds(field)
+        wrong = [{"no": "mapping"}]
+        wrong += [low - 1 if field.annotation is int else low - 0.5] if low is not None else []
+        wrong += [high + 1 if field.annotation is int else high + 0.5] if high is not None else []
+        wrong += ["\n\n"] if pattern else []
+        cases += [pytest.param(node, name, value, id=f"{node}-{name}-{value}") for value in wrong]
     return cases
 
 
@@ -66,8 +66,7 @@ def test_garbage_in_a_field_gives_one_line_with_name_value_and_what_is_allowed(
 
 NUMBERS = sorted(
     variable
-    for settings in CLASSES.values()
-    for field in settings.model_fields.values()
+    for _, _, field in FIELDS
     if (variable := extra(field, "env")) and (field.annotation in (int, float) or bounds(field)[2])
 )
 

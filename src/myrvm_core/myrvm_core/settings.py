@@ -1,12 +1,13 @@
 """Settings: each parameter is declared once, as a field with type, unit, range and a sentence.
 
 A settings class is a frozen pydantic model. Nodes declare their ROS parameters from it (`myrvm_ros.parameters`),
-`rvm check` validates `config/rvm.yaml` against it without starting anything, and the docs list it.
+`rvm check` validates `config/rvm.yaml` against it without starting anything, and the docs list it. A field may be a
+settings class itself: a group. Its parameters have dotted names, such as `weight.scale`: so ROS reads a nested file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -60,7 +61,7 @@ def validate(model: type[Model], values: Mapping[str, Any], where: str) -> Model
 
     Args:
         model: the class to build.
-        values: by field name.
+        values: by field name, a group's as a mapping in the mapping.
         where: prefix of the names in the message, such as a node's name or a file.
 
     Raises:
@@ -72,6 +73,46 @@ def validate(model: type[Model], values: Mapping[str, Any], where: str) -> Model
         raise SettingsError(*(_sentence(model, where, problem) for problem in error.errors())) from None
 
 
+def group(field: FieldInfo) -> type[Settings] | None:
+    """The settings class of a field that is a group, None for any other."""
+    annotation = field.annotation
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Settings) else None
+
+
+def walk(settings: Settings) -> Iterator[tuple[str, FieldInfo, Any]]:
+    """Dotted name, field and value of every single setting, those in groups too."""
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, Settings):
+            yield from ((f"{name}.{inner}", deep, worth) for inner, deep, worth in walk(value))
+        else:
+            yield name, field, value
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by dotted name as one mapping in the other; what is nested already is left so."""
+    tree: dict[str, Any] = {}
+    for name, value in values.items():
+        *heads, last = str(name).split(".")  # a key of a YAML file may be a number
+        branch = tree
+        for head in heads:
+            inner = branch.get(head)
+            inner = cast("dict[str, Any]", inner) if isinstance(inner, dict) else {}
+            branch[head] = inner
+            branch = inner
+        branch[last] = _merged(branch.get(last), value)
+    return tree
+
+
+def _merged(present: Any, value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    merged = dict(cast("dict[str, Any]", present)) if isinstance(present, dict) else {}
+    for name, deep in nested(cast("Mapping[str, Any]", value)).items():
+        merged[name] = _merged(merged.get(name), deep)
+    return merged
+
+
 def from_text(field: FieldInfo, text: str) -> str | list[str]:
     """A value as the environment gives it: text, or for a list its parts between commas."""
     if getattr(field.annotation, "__origin__", None) in (list, tuple):
@@ -80,11 +121,15 @@ def from_text(field: FieldInfo, text: str) -> str | list[str]:
 
 
 def _sentence(model: type[BaseModel], where: str, problem: Any) -> str:
-    path = ".".join(str(part) for part in problem["loc"])
-    name = f"{where}.{path}" if path else where
+    path = [str(part) for part in problem["loc"]]
+    name = ".".join((where, *path))
+    field: FieldInfo | None = None
+    for part in path:
+        inner = group(field) if field else None
+        model = inner or model
+        field = model.model_fields.get(part) if inner or field is None else field
     if problem["type"] == "extra_forbidden":
         return f"{name} is not a known name; allowed: {', '.join(sorted(model.model_fields))}"
-    field = model.model_fields.get(str(problem["loc"][0])) if problem["loc"] else None
     allowed = describe_allowed(field) if field else problem["msg"]
     return f"{name} = {problem['input']!r} is not allowed: {allowed} ({problem['msg']})"
 
@@ -92,6 +137,8 @@ def _sentence(model: type[BaseModel], where: str, problem: Any) -> str:
 def describe_allowed(field: FieldInfo) -> str:
     """Say in a few words what a field takes, for example `float, 1 .. 120 Hz`."""
     annotation = field.annotation
+    if inner := group(field):
+        return f"a mapping of {', '.join(inner.model_fields)}"
     text = getattr(annotation, "__name__", None) if not getattr(annotation, "__args__", None) else str(annotation)
     text = (text or str(annotation)).replace("typing.", "")
     low, high, pattern = bounds(field)

@@ -7,10 +7,11 @@ in its place, and `read` (called in `configure`) refuses with the name, the valu
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any, TypeVar
 
 from myrvm_core.errors import SettingsError
-from myrvm_core.settings import Settings, bounds, describe_allowed, extra, from_text, validate
+from myrvm_core.settings import Settings, bounds, describe_allowed, extra, from_text, nested, validate, walk
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
@@ -28,27 +29,27 @@ class Parameters:
         self._declared: dict[str, Any] = {}
         # rclpy offers no public way to see an override before declaring; the name is the same in Humble and Jazzy.
         overrides = node._parameter_overrides  # pyright: ignore[reportPrivateUsage]
-        default = settings_type()
-        for name, field in settings_type.model_fields.items():
-            value = getattr(default, name)
+        self._fields = {name: (field, value) for name, field, value in walk(settings_type())}
+        for name, (field, default) in self._fields.items():
             variable = extra(field, "env")
             given: Any = overrides[name].value if name in overrides else None
             source = f"{node.get_name()}.{name}"
             if variable and environment.get(variable, "") != "":
                 given, source = environment[variable], variable
-            if given is not None:
-                value = self._checked(name, given, source, fallback=value)
+            value = default if given is None else self._checked(name, given, source)
             node.declare_parameter(name, value, _descriptor(field), ignore_override=True)
             self._declared[name] = value
 
-    def _checked(self, name: str, given: Any, source: str, fallback: Any) -> Any:
+    def _checked(self, name: str, given: Any, source: str) -> Any:
+        field, default = self._fields[name]
         if isinstance(given, str):
-            given = from_text(self._type.model_fields[name], given)
+            given = from_text(field, given)
         try:
-            return getattr(validate(self._type, {name: given}, self._node.get_name()), name)
+            checked: Any = validate(self._type, nested({name: given}), self._node.get_name())
         except SettingsError as error:
             self._refused[name] = f"{error} [from {source}]"
-            return fallback
+            return default
+        return reduce(getattr, name.split("."), checked)
 
     def read(self) -> Settings:
         """The settings as they stand now.
@@ -56,11 +57,11 @@ class Parameters:
         Raises:
             SettingsError: a value is not allowed.
         """
-        values = {name: self._node.get_parameter(name).value for name in self._type.model_fields}
+        values = {name: self._node.get_parameter(name).value for name in self._fields}
         still_refused = [line for name, line in self._refused.items() if values[name] == self._declared[name]]
         if still_refused:
             raise SettingsError("; ".join(still_refused))
-        return validate(self._type, values, self._node.get_name())
+        return validate(self._type, nested(values), self._node.get_name())
 
 
 def _descriptor(field: Any) -> ParameterDescriptor:

@@ -19,6 +19,7 @@ from myrvm_sim.cabinet_client import SOCKET_VARIABLE, CabinetClient
 from myrvm_sim.server_client import ServerClient
 from myrvm_system import check
 
+HARDWARE = "desk"  # profile
 LONGEST_SOCKET = 107  # bytes in sockaddr_un.sun_path
 
 
@@ -91,7 +92,7 @@ def desk(folder: Path, options: Options) -> Iterator[Desk]:
         os.environ.update(variables)  # this process looks into the same graph and the same data
         cabinet = stack.enter_context(CabinetClient(socket))
         machine = stack.enter_context(
-            BringUp(graph_file.load(), [*check.default_files(), *options.parameters], variables, echo=False)
+            BringUp(graph_file.load(), [*check.default_files(HARDWARE), *options.parameters], variables, echo=False)
         )
         machine.start()
         yield Desk(machine, cabinet, server, folder, variables)

@@ -17,9 +17,9 @@ import yaml
 from dotenv import dotenv_values
 from myrvm_core.errors import RvmError, SettingsError
 from myrvm_core.graph import Graph, NodeDescription
-from myrvm_core.settings import Settings, extra, from_text, validate
+from myrvm_core.settings import Settings, extra, from_text, nested, validate, walk
 
-from myrvm_core import environment, log, paths, rules
+from myrvm_core import environment, log, paths, profiles, rules
 from myrvm_core import graph as graph_file
 
 GROUP = "myrvm.check"
@@ -44,10 +44,16 @@ def settings_class(description: NodeDescription) -> type[Settings]:
     return found
 
 
-def default_files() -> list[Path]:
-    """The parameter files of this installation that exist: rvm.yaml and the desk's."""
-    folder = paths.home() / "config"
-    return [folder / "rvm.yaml", *([folder / "desk.yaml"] if (folder / "desk.yaml").is_file() else [])]
+def default_files(hardware: str = "") -> list[Path]:
+    """The parameter files of this installation: rvm.yaml and a hardware profile's.
+
+    Args:
+        hardware: name of the profile; empty: the one that the environment chooses.
+
+    Raises:
+        SettingsError: there is no such profile.
+    """
+    return [paths.home() / "config" / "rvm.yaml", profiles.file(hardware or profiles.chosen())]
 
 
 def check(files: Sequence[Path]) -> list[str]:
@@ -108,7 +114,7 @@ def check_environment(classes: Mapping[str, type[Settings]]) -> Iterable[str]:
         return error.problems
     known: set[str] = set(KNOWN_VARIABLES)
     for node, settings_type in classes.items():
-        for name, field in settings_type.model_fields.items():
+        for name, field, _ in walk(settings_type()):
             variable = extra(field, "env")
             known.add(variable)
             if variable and variables.get(variable):
@@ -128,7 +134,7 @@ def check_environment(classes: Mapping[str, type[Settings]]) -> Iterable[str]:
 
 def _refused(settings_type: type[Settings], values: Mapping[str, Any], where: str) -> tuple[str, ...]:
     try:
-        validate(settings_type, values, where)
+        validate(settings_type, nested(values), where)
     except SettingsError as error:
         return error.problems
     return ()

@@ -31,7 +31,10 @@ console = Console(highlight=False)
 
 Parameters = Annotated[
     list[Path] | None,
-    typer.Option("--parameters", "-p", help="ROS parameter files, later ones win [config/rvm.yaml, desk.yaml]."),
+    typer.Option("--parameters", "-p", help="ROS parameter files, later ones win [rvm.yaml, hardware profile]."),
+]
+Hardware = Annotated[
+    str, typer.Option("--hardware", metavar="NAME", help="Profile, config/hardware/NAME.yaml [MYRVM_HARDWARE].")
 ]
 
 
@@ -66,9 +69,9 @@ def logs(
 
 
 @app.command()
-def check(parameters: Parameters = None) -> None:
+def check(parameters: Parameters = None, hardware: Hardware = "") -> None:
     """Check the whole configuration without starting anything; each problem is one line."""
-    files = parameters or configuration.default_files()
+    files = parameters or configuration.default_files(hardware)
     problems = configuration.check(files)
     for problem in problems:
         console.print(problem, markup=False, soft_wrap=True)
@@ -78,10 +81,10 @@ def check(parameters: Parameters = None) -> None:
 
 
 @app.command()
-def doctor(parameters: Parameters = None) -> None:
+def doctor(parameters: Parameters = None, hardware: Hardware = "") -> None:
     """Look at set-up, devices, permissions, model, clock, disk, server; each line is ok or says what to do."""
     well = True
-    for line in examination.examine(parameters or configuration.default_files()):
+    for line in examination.examine(parameters or configuration.default_files(hardware)):
         well = well and line.ok
         mark = Text("ok   ", style="green") if line.ok else Text("TO DO", style="bold red")
         console.print(mark, f"{line.subject}: {line.found}{'' if line.ok else f' -> {line.advice}'}", soft_wrap=True)
@@ -90,12 +93,12 @@ def doctor(parameters: Parameters = None) -> None:
 
 
 @app.command()
-def up(parameters: Parameters = None) -> None:
+def up(parameters: Parameters = None, hardware: Hardware = "") -> None:
     """Start the graph here and keep it up until Ctrl-C."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
-    with BringUp(graph_file.load(), parameters or configuration.default_files()) as machine:
+    with BringUp(graph_file.load(), parameters or configuration.default_files(hardware)) as machine:
         machine.start()
         console.print(f"bring-up: {machine.cleaned[0]}; Ctrl-C ends")
         stop.wait()

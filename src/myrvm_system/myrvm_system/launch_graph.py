@@ -7,35 +7,46 @@ present (respawn), the lifecycle manager keeps the nodes active, exactly as with
 
 from __future__ import annotations
 
+from typing import Any
+
 from launch.actions import DeclareLaunchArgument
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
 
 from launch import LaunchDescriptionEntity
 from myrvm_core import graph as graph_file
-from myrvm_core import paths
+from myrvm_core import paths, profiles
 
 RESPAWN_DELAY_S = 0.5
 
 
-def arguments(overrides: str = "") -> list[LaunchDescriptionEntity]:
+def arguments(hardware: str = "") -> list[LaunchDescriptionEntity]:
     """Arguments of both launch files.
 
     Args:
-        overrides: default of the second parameter file; empty for none.
+        hardware: the default profile; empty: the one that the environment chooses.
     """
     parameters = str(paths.home() / "config" / "rvm.yaml")
     return [
         DeclareLaunchArgument("parameters", default_value=parameters, description="ROS parameter file."),
         DeclareLaunchArgument(
-            "overrides", default_value=overrides or LaunchConfiguration("parameters"),
-            description="A second ROS parameter file, whose values win over those of the first.",
+            "hardware", default_value=hardware or profiles.chosen(), choices=profiles.names(),
+            description="Profile, config/hardware/<name>.yaml: its values win over those of the parameter file.",
+        ),
+        DeclareLaunchArgument(
+            "overrides", default_value=profile(),
+            description="One more ROS parameter file, whose values win over the profile's; none by default.",
         ),
         DeclareLaunchArgument(
             "output", default_value="both", choices=["screen", "log", "both"],
             description="Where the processes' output goes; the JSON logs are in $MYRVM_DATA/logs anyway.",
         ),
     ]  # fmt: skip
+
+
+def profile() -> list[Any]:
+    """The parameter file of the profile that the argument `hardware` names."""
+    return [f"{paths.home() / 'config' / 'hardware'}/", LaunchConfiguration("hardware"), ".yaml"]
 
 
 def nodes() -> list[LaunchDescriptionEntity]:
@@ -47,7 +58,7 @@ def nodes() -> list[LaunchDescriptionEntity]:
             executable=description.executable,
             name=description.name,
             namespace="",
-            parameters=[LaunchConfiguration("parameters"), LaunchConfiguration("overrides")],
+            parameters=[LaunchConfiguration("parameters"), profile(), LaunchConfiguration("overrides")],
             output=LaunchConfiguration("output"),
             respawn=True,
             respawn_delay=RESPAWN_DELAY_S,
