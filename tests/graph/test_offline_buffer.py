@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from deposit_messages import deposit, enqueue
 from lifecycle_msgs.msg import Transition
-from myrvm_interfaces.msg import BufferStatus, TelemetryRecord
+from myrvm_core.clock import LinuxKernel
+from myrvm_interfaces.msg import BufferStatus, CloudStatus, DepositRecord, TelemetryRecord
 from myrvm_interfaces.srv import (
     AckDeposits,
     EnqueueDeposit,
@@ -17,6 +19,7 @@ from myrvm_interfaces.srv import (
     UpdateDeposit,
 )
 
+from myrvm_core import paths
 from myrvm_ros import qos
 
 
@@ -74,3 +77,26 @@ def test_a_killed_buffer_has_every_answered_deposit_and_a_stopped_one_starts_aga
         assert graph.transition("offline_buffer", transition)
     leased = graph.call(LeaseDeposits, "buffer/lease", LeaseDeposits.Request(limit=9, duration_s=60.0))
     assert [row.deposit_id for row in leased.records] == ids
+
+
+def test_a_stamp_that_nobody_trusts_is_sent_once_the_server_has_told_the_time(graph: Any) -> None:
+    graph.bring_up("offline_buffer")
+    clock = LinuxKernel()
+    record = deposit(0)
+    record.boot_id, record.accepted_monotonic_ns, record.accepted_at.sec = clock.boot_id, clock.boottime_ns(), 1
+    request = EnqueueDeposit.Request(record=record)
+    assert graph.call(EnqueueDeposit, "buffer/enqueue", request).stored
+    update = UpdateDeposit.Request(deposit_id=record.deposit_id, stage=DepositRecord.STAGE_TAKEN, shown=True)
+    assert graph.call(UpdateDeposit, "buffer/update", update).updated
+    told = graph.node.create_publisher(CloudStatus, "cloud/status", qos.STATE)
+    leased: list[Any] = []
+
+    def sent() -> bool:
+        told.publish(CloudStatus(state=CloudStatus.ONLINE, clock_offset_s=0.0))
+        leased.extend(graph.call(LeaseDeposits, "buffer/lease", LeaseDeposits.Request(limit=9)).records)
+        return bool(leased)
+
+    graph.wait(sent, "corrected deposit")
+    assert leased[0].clock_synchronised
+    assert abs(leased[0].accepted_at.sec - time.time()) < 3600
+    assert (paths.data() / "clock.json").is_file()

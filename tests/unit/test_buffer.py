@@ -18,7 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 from myrvm_cloud.buffer import NS_PER_DAY, DepositBuffer
-from myrvm_cloud.schema import MIGRATIONS, PAGE_BYTES
+from myrvm_cloud.clock_keeper import ClockKeeper
+from myrvm_cloud.schema import ADDED_COLUMNS, DEPOSIT_COLUMNS, MIGRATIONS, PAGE_BYTES
+from myrvm_core.clock import EARLIEST_NS, MachineClock
 from myrvm_core.deposit_record import DepositRecord, Session, SessionKind, Stage, TelemetryRecord
 from myrvm_core.errors import StorageError
 from myrvm_core.verdict import ModelInfo
@@ -260,18 +262,125 @@ def test_only_old_credited_rows_that_were_shown_are_deleted(buffer: DepositBuffe
     assert (status.acked, status.dead, status.pending, status.held) == (0, 1, 1, 1)
 
 
-def test_an_older_file_is_migrated_and_keeps_its_rows(tmp_path: Path) -> None:
+def older(file: Path, version: int) -> None:
+    """Turn a buffer's file into one of an older schema."""
+    columns = ", ".join(name for name in DEPOSIT_COLUMNS if name not in ADDED_COLUMNS)
+    connection = sqlite3.connect(file)
+    statements = (
+        "ALTER TABLE deposits RENAME TO newer", "DROP INDEX deposits_by_state", "DROP TABLE telemetry",
+        "DROP TABLE counters", *MIGRATIONS[:version], f"INSERT INTO deposits ({columns}) SELECT {columns} FROM newer",
+        "DROP TABLE newer", f"PRAGMA user_version={version}",
+    )  # fmt: skip
+    connection.executescript("; ".join(statements))
+    connection.close()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_older_file_is_migrated_and_keeps_its_rows(tmp_path: Path, version: int) -> None:
     file = tmp_path / "deposits.db"
     buffer = make(file)
     taken(buffer, 3)
     buffer.close()
-    connection = sqlite3.connect(file)
-    connection.executescript("DROP TABLE telemetry; DROP TABLE counters; PRAGMA user_version=1;")
-    connection.close()
+    older(file, version)
     buffer = make(file)
-    assert buffer.status(0).pending == 3
+    assert [row.clock_synchronised for row in buffer.lease(10, 1, 0)[1]] == [False] * 3
+    assert buffer.expire(5) == 3
     assert buffer.enqueue_telemetry([TelemetryRecord(1, "a", "b", 2.0)]) == 0
     assert buffer.reports == []
+    buffer.close()
+
+
+@pytest.mark.parametrize("through_sqlite", [True, False])
+def test_a_damaged_older_file_is_salvaged(tmp_path: Path, through_sqlite: bool) -> None:
+    file = tmp_path / "deposits.db"
+    buffer = make(file)
+    taken(buffer, 40)
+    buffer.close()
+    older(file, 2)
+    data = bytearray(file.read_bytes())
+    first = 2 if through_sqlite else 0  # the header too, or only pages behind the schema's
+    data[first * PAGE_BYTES : first * PAGE_BYTES + 16] = b"?" * 16
+    file.write_bytes(data)
+    buffer = make(file)
+    assert buffer.reports
+    saved = buffer.lease(100, 1, 0)[1]
+    assert len(saved) == buffer.reports[0].deposits > 20
+    assert {(row.boot_id, row.accepted_monotonic_ns) for row in saved} == {("", 0)}
+    buffer.close()
+
+
+def test_a_time_that_nobody_trusted_is_corrected_until_it_is_sent(tmp_path: Path) -> None:
+    buffer = make(tmp_path / "deposits.db")
+    clocks = {"accepted_monotonic_ns": 70, "boot_id": "now"}
+    stamps = (
+        clocks,  # to be corrected
+        clocks | {"boot_id": "before"},  # its boot is over: nobody knows when that was
+        clocks | {"clock_synchronised": True},
+        clocks | {"accepted_monotonic_ns": 9000},  # after now: damaged
+        {},  # of an older version
+    )
+    for number, stamp in enumerate(stamps):
+        buffer.enqueue(record(number, **stamp), 0)
+        buffer.update(record(number).deposit_id, Stage.TAKEN, True, 0)
+    assert [row.accepted_at_ns for row in buffer.lease(9, 1, 0, hold_boot_id="now")[1]] == [1001, 1002, 1004]
+    assert buffer.correct("", 50_000, 100) == 0
+    assert buffer.correct("before", 50_000, 100) == 0  # sent already
+    assert buffer.newest_accepted_at_ns() == 1004
+    assert buffer.correct("now", 50_000, 100) == 1
+    assert buffer.correct("now", 60_000, 100) == 0
+    assert buffer.newest_accepted_at_ns() == 50_070
+    buffer.close()
+
+    buffer = make(tmp_path / "deposits.db")
+    buffer.expire(5)
+    sent = {row.deposit_id: (row.accepted_at_ns, row.clock_synchronised) for row in buffer.lease(9, 1, 5)[1]}
+    assert [sent[record(number).deposit_id] for number in range(5)] == [
+        (50_070, True), (1001, False), (1002, True), (1003, False), (1004, False)
+    ]  # fmt: skip
+    buffer.close()
+    (original,) = sqlite3.connect(buffer.file).execute("SELECT accepted_at_ns FROM deposits WHERE seq = 1").fetchone()
+    assert original == 1000
+
+
+class Kernel:
+    """Stand-in: a clock that begins in 1970 and that nobody has set."""
+
+    boot_id = "now"
+    zero_ns = 0
+    known = False
+    boottime_ns_now = 5_000_000_000
+
+    def boottime_ns(self) -> int:
+        return self.boottime_ns_now
+
+    def time_ns(self) -> int:
+        return self.zero_ns + self.boottime_ns_now
+
+    def synchronised(self) -> bool:
+        return self.known
+
+
+@pytest.mark.parametrize("by_server", [True, False])
+def test_a_deposit_from_1970_waits_for_the_time_and_is_sent_with_it(tmp_path: Path, by_server: bool) -> None:
+    kernel, buffer = Kernel(), make(tmp_path / "deposits.db")
+    buffer.enqueue(record(0, accepted_at_ns=EARLIEST_NS + 7), 0)
+    clock = MachineClock(kernel, tmp_path / "clock.json")
+    keeper = ClockKeeper(clock, buffer, None)
+    stamp = clock.now()
+    assert stamp.time_ns >= EARLIEST_NS + 7
+    made = record(1, accepted_at_ns=stamp.time_ns, accepted_monotonic_ns=stamp.boottime_ns, boot_id="now")
+    buffer.enqueue(made, 0)
+    buffer.update(made.deposit_id, Stage.TAKEN, True, 0)
+    kernel.boottime_ns_now += MINUTE
+    assert (keeper.correct(), keeper.hold_boot_id) == (0, "now")
+    assert buffer.lease(9, 1, 0, keeper.hold_boot_id)[1] == []
+    if by_server:
+        keeper.hear_server(2 * EARLIEST_NS / 1e9)
+    else:
+        kernel.zero_ns, kernel.known = 2 * EARLIEST_NS, True
+    assert (keeper.correct(), keeper.hold_boot_id) == (1, "")
+    ((sent,), *_) = (buffer.lease(9, 1, 0, keeper.hold_boot_id)[1],)
+    assert (sent.accepted_at_ns, sent.clock_synchronised) == (2 * EARLIEST_NS + stamp.boottime_ns, True)
     buffer.close()
 
 

@@ -48,6 +48,7 @@ def test_a_deposit_as_the_contract_writes_it() -> None:
                 "points": 5,
                 "weight_kg": None,
                 "accepted_at": 1.5,
+                "accepted_at_trusted": False,
                 "model": {"name": "", "version": "", "sha256": ""},
             }
         ]

@@ -13,7 +13,7 @@ import sqlite3
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -46,6 +46,9 @@ _STAGE_FROM = {
     Stage.RETURNED: (Stage.ACCEPTED, Stage.UNRESOLVED),
     Stage.UNRESOLVED: (Stage.ACCEPTED,),
 }
+
+# Not sent yet, with a time that nobody trusts and nobody has corrected. Takes a boot id; no row is of the boot NULL.
+_UNCORRECTED = "boot_id IS ? AND clock_synchronised = 0 AND corrected_at_ns IS NULL AND attempts = 0"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -204,18 +207,49 @@ class DepositBuffer:
             )
 
     @_guarded
-    def lease(self, limit: int, duration_ns: int, now_ns: int) -> tuple[str, list[DepositRecord]]:
-        """Hand out pending deposits, oldest first. The lease id is empty where there are none."""
+    def correct(self, boot_id: str, epoch_ns: int, boottime_ns: int) -> int:
+        """The time of day is known: correct when deposits of this boot were accepted; returns how many.
+
+        One that has been sent keeps the time that it was sent with: the server refuses a key with other content.
+
+        Args:
+            boot_id: of this boot.
+            epoch_ns: the time of day at which CLOCK_BOOTTIME was zero, ns since the epoch.
+            boottime_ns: CLOCK_BOOTTIME now.
+        """
+        with self._transaction():
+            return self._connection.execute(
+                "UPDATE deposits SET corrected_at_ns = accepted_monotonic_ns + ?"
+                f" WHERE state IN ('held', 'pending', 'dead') AND {_UNCORRECTED}"
+                " AND accepted_monotonic_ns BETWEEN 1 AND ?",
+                (epoch_ns, boot_id or None, boottime_ns),
+            ).rowcount
+
+    @_guarded
+    def newest_accepted_at_ns(self) -> int:
+        """The latest time of day that a deposit bears, 0 where there is none."""
+        query = "SELECT MAX(COALESCE(corrected_at_ns, accepted_at_ns)) FROM deposits"
+        return self._connection.execute(query).fetchone()[0] or 0
+
+    @_guarded
+    def lease(
+        self, limit: int, duration_ns: int, now_ns: int, hold_boot_id: str = ""
+    ) -> tuple[str, list[DepositRecord]]:
+        """Hand out pending deposits, oldest first, with the corrected time. The lease id is empty where there are none.
+
+        Deposits of the boot `hold_boot_id` whose time may still be corrected stay where they are.
+        """
         lease_id = str(uuid.uuid4())
         with self._transaction():
             self._expire(now_ns)
             self._connection.execute(
                 "UPDATE deposits SET state = 'leased', lease_id = ?, leased_at_ns = ?, leased_until_ns = ?,"
                 " attempts = attempts + 1, changed_at_ns = ?"
-                " WHERE seq IN (SELECT seq FROM deposits WHERE state = 'pending' ORDER BY seq LIMIT ?)",
-                (lease_id, now_ns, now_ns + duration_ns, now_ns, limit),
+                f" WHERE seq IN (SELECT seq FROM deposits WHERE state = 'pending' AND NOT ({_UNCORRECTED})"
+                " ORDER BY seq LIMIT ?)",
+                (lease_id, now_ns, now_ns + duration_ns, now_ns, hold_boot_id or None, limit),
             )
-            records = self._records("WHERE state = 'leased' AND lease_id = ? ORDER BY seq", (lease_id,))
+            records = self._records("WHERE state = 'leased' AND lease_id = ? ORDER BY seq", (lease_id,), _as_sent)
         return (lease_id if records else ""), records
 
     @_guarded
@@ -286,7 +320,7 @@ class DepositBuffer:
         """Count everything."""
         counts = dict(self._connection.execute("SELECT state, COUNT(*) FROM deposits GROUP BY state"))
         (oldest,) = self._connection.execute(
-            "SELECT MIN(accepted_at_ns) FROM deposits WHERE state IN ('pending', 'leased')"
+            "SELECT MIN(COALESCE(corrected_at_ns, accepted_at_ns)) FROM deposits WHERE state IN ('pending', 'leased')"
         ).fetchone()
         (telemetry,) = self._connection.execute("SELECT COUNT(*) FROM telemetry").fetchone()
         (dropped,) = self._connection.execute("SELECT value FROM counters WHERE name = 'telemetry_dropped'").fetchone()
@@ -357,11 +391,16 @@ class DepositBuffer:
         if self._connection.total_changes > changes:
             self._writable = True
 
-    def _records(self, clause: str, values: Sequence[Any]) -> list[DepositRecord]:
+    def _records(
+        self,
+        clause: str,
+        values: Sequence[Any],
+        convert: Callable[[dict[str, Any]], DepositRecord | None] | None = None,
+    ) -> list[DepositRecord]:
         """Rows as records. A row that has changed by itself is left out and set aside for the technician."""
         records: list[DepositRecord] = []
         for row in list(self._database.query(f"SELECT * FROM deposits {clause}", values)):
-            record = _record_of(row)
+            record = (convert or _record_of)(row)
             if record is not None:
                 records.append(record)
             elif row["state"] != "dead":
@@ -482,7 +521,8 @@ def _check(record: DepositRecord) -> None:
         problem = f"weight_kg = {record.weight_kg}, allowed: 0 or more, or not weighed"
     elif record.session.kind is SessionKind.ACCOUNT and not record.session.account_id:
         problem = "account_id is empty, but the session is an account's"
-    texts = (record.class_name, record.session.session_id, record.session.account_id, *vars(record.model).values())
+    session, model = record.session, record.model
+    texts = (record.class_name, session.session_id, session.account_id, record.boot_id, *vars(model).values())
     if not problem and (long := [text for text in texts if len(text) > TEXT_LIMIT]):
         problem = f"a text of {len(long[0])} characters, allowed: {TEXT_LIMIT}"
     if problem:
@@ -516,6 +556,10 @@ def _row_of(record: DepositRecord, now_ns: int) -> dict[str, Any]:
         "leased_until_ns": 0,
         "changed_at_ns": now_ns,
         "reason": "",
+        "accepted_monotonic_ns": record.accepted_monotonic_ns,
+        "boot_id": record.boot_id,
+        "clock_synchronised": int(record.clock_synchronised),
+        "corrected_at_ns": None,
     }
 
 
@@ -539,6 +583,17 @@ def _record_of(row: dict[str, Any]) -> DepositRecord | None:
             stage=Stage(row["stage"]),
             shown=bool(row["shown"]),
             attempts=row["attempts"],
+            accepted_monotonic_ns=row["accepted_monotonic_ns"],
+            boot_id=row["boot_id"],
+            clock_synchronised=bool(row["clock_synchronised"]),
         )
     except ValueError:
         return None
+
+
+def _as_sent(row: dict[str, Any]) -> DepositRecord | None:
+    """With the corrected time in the place of the one that was told then."""
+    record = _record_of(row)
+    if record is None or row["corrected_at_ns"] is None:
+        return record
+    return replace(record, accepted_at_ns=row["corrected_at_ns"], clock_synchronised=True)

@@ -81,7 +81,10 @@ class Model(Body):
 
 
 class Deposit(Body):
-    """One deposit; `accepted_at` in s since the epoch, `idempotency_key` is the deposit's id."""
+    """One deposit; `idempotency_key` is the deposit's id.
+
+    `accepted_at` in s since the epoch; a guess unless `accepted_at_trusted`. Neither changes once it was sent.
+    """
 
     idempotency_key: Annotated[str, Field(min_length=1, max_length=100)]
     session_id: Text
@@ -92,6 +95,7 @@ class Deposit(Body):
     points: int = Field(ge=0)
     weight_kg: float | None = Field(default=None, ge=0.0)
     accepted_at: float
+    accepted_at_trusted: bool = False
     model: Model
 
 

@@ -3,6 +3,8 @@
 Publishes `buffer/status` (BufferStatus). Serves `buffer/enqueue` (EnqueueDeposit), `buffer/update` (UpdateDeposit),
 `buffer/list_open` (ListOpenDeposits), `buffer/lease` (LeaseDeposits), `buffer/ack` (AckDeposits), `buffer/nack`
 (NackDeposits), `buffer/enqueue_telemetry` (EnqueueTelemetry). All work on the file is done by the node's worker.
+
+Hears `cloud/status` (CloudStatus): the server tells `clock_keeper` the time where NTP does not.
 """
 
 from __future__ import annotations
@@ -10,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from myrvm_core.clock import SAVE_PERIOD_S, machine_clock
 from myrvm_core.deposit_record import Stage
 from myrvm_core.errors import RvmError, StorageError
-from myrvm_interfaces.msg import BufferStatus, NodeHealth
+from myrvm_interfaces.msg import BufferStatus, CloudStatus, NodeHealth
 from myrvm_interfaces.srv import (
     AckDeposits,
     EnqueueDeposit,
@@ -27,12 +30,14 @@ from myrvm_ros.stamps import NANOSECONDS, to_message
 from rclpy.task import Future
 
 from myrvm_cloud.buffer import DepositBuffer
+from myrvm_cloud.clock_keeper import ClockKeeper
 from myrvm_cloud.settings import OfflineBufferSettings
 from myrvm_core import paths
 from myrvm_ros import conversions, qos
 
 EXPIRE_PERIOD_S = 1.0
 PROBE_PERIOD_S = 5.0
+CORRECT_PERIOD_S = 5.0
 PRUNE_PERIOD_S = 3600.0
 WAITING_LIMIT = 100
 LEASE_LIMIT = 500
@@ -57,6 +62,9 @@ class OfflineBufferNode(ManagedNode[OfflineBufferSettings]):
             self.now_ns(),
         )
         self.on_release(lambda: self._worker.submit(self._buffer.close).result())
+        self._clock_keeper = ClockKeeper(machine_clock(), self._buffer, self.log)
+        self.on_release(self._clock_keeper.save)
+        self.timer(SAVE_PERIOD_S, lambda: self._maintain(self._clock_keeper.save))
         self._reported = 0
         self._waiting = 0
         self._status: Any = None
@@ -77,6 +85,8 @@ class OfflineBufferNode(ManagedNode[OfflineBufferSettings]):
         self.timer(EXPIRE_PERIOD_S, lambda: self._maintain(self._buffer.expire))
         self.timer(PRUNE_PERIOD_S, lambda: self._maintain(self._buffer.prune))
         self.timer(PROBE_PERIOD_S, self._probe)
+        self.timer(CORRECT_PERIOD_S, lambda: self._maintain(self._clock_keeper.correct))
+        self.subscription(CloudStatus, "cloud/status", self._on_cloud_status, qos.STATE)
         self._changed()
 
     def health(self) -> Health:
@@ -96,6 +106,10 @@ class OfflineBufferNode(ManagedNode[OfflineBufferSettings]):
             return Health(NodeHealth.WARN, f"{status.dead} deposits wait for a technician", values)
         return Health(values=values)
 
+    def _on_cloud_status(self, message: CloudStatus) -> None:
+        if message.state == CloudStatus.ONLINE:
+            self._clock_keeper.hear_server(message.clock_offset_s)
+
     # Services: each handler runs on the worker and fills the response
 
     def _enqueue(self, request: EnqueueDeposit.Request, response: EnqueueDeposit.Response) -> None:
@@ -112,7 +126,10 @@ class OfflineBufferNode(ManagedNode[OfflineBufferSettings]):
     def _lease(self, request: LeaseDeposits.Request, response: LeaseDeposits.Response) -> None:
         limit = min(max(request.limit, 1), LEASE_LIMIT)
         duration_s = min(max(request.duration_s, LEASE_DURATION_S[0]), LEASE_DURATION_S[1])
-        response.lease_id, records = self._buffer.lease(limit, int(duration_s * NANOSECONDS), self.now_ns())
+        self._clock_keeper.correct()
+        response.lease_id, records = self._buffer.lease(
+            limit, int(duration_s * NANOSECONDS), self.now_ns(), self._clock_keeper.hold_boot_id
+        )
         response.records = [conversions.record_to_message(record) for record in records]
 
     def _ack(self, request: AckDeposits.Request, response: AckDeposits.Response) -> None:

@@ -184,5 +184,6 @@ def _deposit(record: DepositRecord) -> contract.Deposit:
         points=record.points,
         weight_kg=record.weight_kg,
         accepted_at=record.accepted_at_ns / NS_PER_S,
+        accepted_at_trusted=record.clock_synchronised,
         model=contract.Model(**vars(record.model)),
     )

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from myrvm_cloud.schema import DEPOSIT_COLUMNS, PAGE_BYTES, TELEMETRY_COLUMNS, crc_of
+from myrvm_cloud.schema import ADDED_COLUMNS, DEPOSIT_COLUMNS, PAGE_BYTES, TELEMETRY_COLUMNS, crc_of
 
 Row = dict[str, Any]
 TABLE_LEAF, INDEX_LEAF, INDEX_INTERIOR = 0x0D, 0x0A, 0x02
@@ -70,7 +70,9 @@ def _read_through_sqlite(file: Path, found: Salvage) -> None:
     except (sqlite3.Error, UnicodeDecodeError):
         return
     try:
-        for table, columns in (("deposits", DEPOSIT_COLUMNS), ("telemetry", TELEMETRY_COLUMNS)):
+        there = {name for (name,) in connection.execute("SELECT name FROM pragma_table_info('deposits')")}
+        deposit_columns = tuple(name for name in DEPOSIT_COLUMNS if name in there or name not in ADDED_COLUMNS)
+        for table, columns in (("deposits", deposit_columns), ("telemetry", TELEMETRY_COLUMNS)):
             for values in _around_damage(connection, table, columns):
                 _keep(dict(zip(columns, values, strict=True)), found, live=True)
         # The index of deposit_id has pages of its own: it names the rows whose pages are gone.
@@ -101,6 +103,7 @@ def _keep(row: Row, found: Salvage, live: bool = False) -> None:
         return
     if not _UUID.fullmatch(str(row["deposit_id"])) or row["state"] not in RANK:
         return
+    row = ADDED_COLUMNS | row
     order = (crc_of(row) == row["crc"], live, RANK[row["state"]], row["changed_at_ns"])
     known = found.deposits.get(row["deposit_id"])
     if known is None or order > known["order"]:
@@ -144,6 +147,8 @@ def _rows_of_page(page: bytes) -> Iterator[Row]:
         except (IndexError, ValueError):
             continue
         for columns, types in ((DEPOSIT_COLUMNS, _DEPOSIT_TYPES), (TELEMETRY_COLUMNS, _TELEMETRY_TYPES)):
+            if columns is DEPOSIT_COLUMNS and len(values) == len(columns) - len(ADDED_COLUMNS):
+                values += ADDED_COLUMNS.values()
             if len(values) == len(columns):
                 # An INTEGER PRIMARY KEY is stored as the row's number; a whole REAL as an integer.
                 row = [seq, *values[1:]]
@@ -190,9 +195,9 @@ def _types(columns: tuple[str, ...], texts: set[str], reals: set[str], empty: se
 _DEPOSIT_TYPES = _types(
     DEPOSIT_COLUMNS,
     {"deposit_id", "session_id", "account_id", "class_name", "model_name", "model_version", "model_sha256", "state",
-     "lease_id", "reason"},
+     "lease_id", "reason", "boot_id"},
     {"score", "weight_kg"},
-    {"weight_kg"},
+    {"weight_kg", "corrected_at_ns"},
 )  # fmt: skip
 _TELEMETRY_TYPES = _types(TELEMETRY_COLUMNS, {"source", "name"}, {"value"}, {"value"})
 

@@ -45,12 +45,21 @@ MIGRATIONS = (
     CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
     INSERT INTO counters VALUES ('telemetry_dropped', 0), ('probe', 0);
     """,
+    """
+    ALTER TABLE deposits ADD COLUMN accepted_monotonic_ns INTEGER NOT NULL DEFAULT 0;  -- CLOCK_BOOTTIME of boot_id
+    ALTER TABLE deposits ADD COLUMN boot_id TEXT NOT NULL DEFAULT '';
+    ALTER TABLE deposits ADD COLUMN clock_synchronised INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE deposits ADD COLUMN corrected_at_ns INTEGER;  -- accepted_at_ns, once the clock was set
+    """,
 )
 DEPOSIT_COLUMNS = (
     "seq", "deposit_id", "session_kind", "session_id", "account_id", "session_started_at_ns", "class_name", "score",
     "points", "weight_kg", "accepted_at_ns", "model_name", "model_version", "model_sha256", "crc", "stage", "shown",
     "state", "attempts", "lease_id", "leased_at_ns", "leased_until_ns", "changed_at_ns", "reason",
+    "accepted_monotonic_ns", "boot_id", "clock_synchronised", "corrected_at_ns",
 )  # fmt: skip
+# Columns of the third migration, with what they hold in rows that are older: SQLite leaves them out of such a row.
+ADDED_COLUMNS = {"accepted_monotonic_ns": 0, "boot_id": "", "clock_synchronised": 0, "corrected_at_ns": None}
 CONTENT_COLUMNS = DEPOSIT_COLUMNS[1 : DEPOSIT_COLUMNS.index("crc")]
 TELEMETRY_COLUMNS = ("seq", "stamp_ns", "source", "name", "value")
 

@@ -8,7 +8,6 @@ set can be corrected afterwards, in the same boot. No ROS here; the kernel is an
 from __future__ import annotations
 
 import ctypes
-import os
 import time
 import zlib
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Protocol
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from myrvm_core import paths
+from myrvm_core import durable, paths
 from myrvm_core.errors import StorageError
 
 EARLIEST_NS = 1_735_689_600_000_000_000  # 2025-01-01: no machine ran this software before
@@ -206,19 +205,8 @@ class MachineClock:
             StorageError: the disk does not take it.
         """
         self.now()
-        partial = self._file.with_suffix(".partial")
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                file.write(_ADAPTER.dump_json(_File(self._floor, self._floor.crc())))
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self._file)
-            folder = os.open(self._file.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            durable.replace(self._file, _ADAPTER.dump_json(_File(self._floor, self._floor.crc())))
         except OSError as error:
             raise StorageError(f"clock file {self._file} cannot be written: {error}") from error
 

@@ -37,7 +37,11 @@ class Session:
 
 @dataclass(frozen=True)
 class DepositRecord:
-    """One accepted item. `deposit_id` is a UUIDv7 made once; `weight_kg` is None if not weighed; times are ROS time."""
+    """One accepted item. `deposit_id` is a UUIDv7 made once; `weight_kg` is None if not weighed.
+
+    `accepted_at_ns` is the machine's time of day then, `accepted_monotonic_ns` the same moment on CLOCK_BOOTTIME of the
+    boot `boot_id`: with these it is corrected where `clock_synchronised` says that it could not be trusted.
+    """
 
     deposit_id: str
     class_name: str
@@ -50,6 +54,9 @@ class DepositRecord:
     stage: Stage = Stage.ACCEPTED
     shown: bool = False
     attempts: int = 0
+    accepted_monotonic_ns: int = 0
+    boot_id: str = ""
+    clock_synchronised: bool = False
 
 
 @dataclass(frozen=True)
