@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck
@@ -19,6 +21,18 @@ STEADY = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 hypothesis_settings.register_profile("steady", derandomize=True, **STEADY)  # pyright: ignore[reportArgumentType]
 hypothesis_settings.register_profile("explore", **STEADY)  # pyright: ignore[reportArgumentType]
 hypothesis_settings.load_profile("steady")
+
+GPIO_LIBRARY = Path(sys.prefix) / "lib" / "libmyrvm_gpio.so"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin anew with the simulated GPIO chip's library, which has to be loaded before everything else."""
+    if GPIO_LIBRARY.is_file() and str(GPIO_LIBRARY) not in os.environ.get("LD_PRELOAD", ""):
+        os.environ["LD_PRELOAD"] = f"{GPIO_LIBRARY} {os.environ.get('LD_PRELOAD', '')}".strip()
+        capture: Any = config.pluginmanager.getplugin("capturemanager")
+        if capture:
+            capture.stop_global_capturing()
+        os.execv(sys.executable, sys.orig_argv)
 
 
 @pytest.fixture

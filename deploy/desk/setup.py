@@ -57,7 +57,7 @@ def main(extras: list[str]) -> None:
         for name in ("desk", *extras):
             lock_file = HOME / "requirements" / f"{name}.txt"
             step(f"packages: {name}", name, [sys.version, lock_file], lambda name=name: install(name))
-        step("simulated GPIO chip", "gpio", [GPIO_SOURCE, Path(__file__).resolve()], build_gpio)
+        step("simulated GPIO chip", "gpio", [GPIO_SOURCE], build_gpio)
         step("interfaces and nodes (colcon build)", "build", [HOME / "requirements" / "desk.txt", *sources()], build)
 
 
