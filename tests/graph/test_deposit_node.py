@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from myrvm_core.clock import LinuxKernel
 from myrvm_core.deposit import Ending, State
 from myrvm_core.deposit_record import SessionKind
 from myrvm_core.verdict import Outcome, Reason
@@ -159,6 +160,8 @@ def test_an_accepted_item_goes_to_disk_then_to_the_bin_then_to_the_customer(cabi
     assert result.session.session_id == started.session.session_id
     (record,) = lease(cabinet)
     assert (record.deposit_id, record.points, record.class_name) == (result.deposit_id, 10, "mineral")
+    assert 0 < record.accepted_monotonic_ns < LinuxKernel().boottime_ns()
+    assert record.boot_id == LinuxKernel().boot_id
     cabinet.wait_for(State.SESSION)
     ended = cabinet.graph.call(
         EndSession, "deposit/end_session", EndSession.Request(session_id=started.session.session_id)

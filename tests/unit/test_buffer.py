@@ -322,9 +322,7 @@ def test_a_time_that_nobody_trusted_is_corrected_until_it_is_sent(tmp_path: Path
     for number, stamp in enumerate(stamps):
         buffer.enqueue(record(number, **stamp), 0)
         buffer.update(record(number).deposit_id, Stage.TAKEN, True, 0)
-    assert [row.accepted_at_ns for row in buffer.lease(9, 1, 0, hold_boot_id="now")[1]] == [1001, 1002, 1004]
     assert buffer.correct("", 50_000, 100) == 0
-    assert buffer.correct("before", 50_000, 100) == 0  # sent already
     assert buffer.newest_accepted_at_ns() == 1004
     assert buffer.correct("now", 50_000, 100) == 1
     assert buffer.correct("now", 60_000, 100) == 0
@@ -337,6 +335,7 @@ def test_a_time_that_nobody_trusted_is_corrected_until_it_is_sent(tmp_path: Path
     assert [sent[record(number).deposit_id] for number in range(5)] == [
         (50_070, True), (1001, False), (1002, True), (1003, False), (1004, False)
     ]  # fmt: skip
+    assert buffer.correct("before", 50_000, 100) == 0  # sent already, with the time that it had
     buffer.close()
     (original,) = sqlite3.connect(buffer.file).execute("SELECT accepted_at_ns FROM deposits WHERE seq = 1").fetchone()
     assert original == 1000
@@ -361,7 +360,7 @@ class Kernel:
 
 
 @pytest.mark.parametrize("by_server", [True, False])
-def test_a_deposit_from_1970_waits_for_the_time_and_is_sent_with_it(tmp_path: Path, by_server: bool) -> None:
+def test_a_deposit_from_1970_is_sent_with_the_time_that_was_told_since(tmp_path: Path, by_server: bool) -> None:
     kernel, buffer = Kernel(), make(tmp_path / "deposits.db")
     buffer.enqueue(record(0, accepted_at_ns=EARLIEST_NS + 7), 0)
     clock = MachineClock(kernel, tmp_path / "clock.json")
@@ -372,14 +371,13 @@ def test_a_deposit_from_1970_waits_for_the_time_and_is_sent_with_it(tmp_path: Pa
     buffer.enqueue(made, 0)
     buffer.update(made.deposit_id, Stage.TAKEN, True, 0)
     kernel.boottime_ns_now += MINUTE
-    assert (keeper.correct(), keeper.hold_boot_id) == (0, "now")
-    assert buffer.lease(9, 1, 0, keeper.hold_boot_id)[1] == []
+    assert keeper.correct() == 0
     if by_server:
         keeper.hear_server(2 * EARLIEST_NS / 1e9)
     else:
         kernel.zero_ns, kernel.known = 2 * EARLIEST_NS, True
-    assert (keeper.correct(), keeper.hold_boot_id) == (1, "")
-    ((sent,), *_) = (buffer.lease(9, 1, 0, keeper.hold_boot_id)[1],)
+    assert keeper.correct() == 1
+    (sent,) = buffer.lease(9, 1, 0)[1]
     assert (sent.accepted_at_ns, sent.clock_synchronised) == (2 * EARLIEST_NS + stamp.boottime_ns, True)
     buffer.close()
 

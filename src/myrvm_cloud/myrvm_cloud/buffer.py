@@ -47,9 +47,6 @@ _STAGE_FROM = {
     Stage.UNRESOLVED: (Stage.ACCEPTED,),
 }
 
-# Not sent yet, with a time that nobody trusts and nobody has corrected. Takes a boot id; no row is of the boot NULL.
-_UNCORRECTED = "boot_id IS ? AND clock_synchronised = 0 AND corrected_at_ns IS NULL AND attempts = 0"
-
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -220,9 +217,9 @@ class DepositBuffer:
         with self._transaction():
             return self._connection.execute(
                 "UPDATE deposits SET corrected_at_ns = accepted_monotonic_ns + ?"
-                f" WHERE state IN ('held', 'pending', 'dead') AND {_UNCORRECTED}"
-                " AND accepted_monotonic_ns BETWEEN 1 AND ?",
-                (epoch_ns, boot_id or None, boottime_ns),
+                " WHERE state IN ('held', 'pending', 'dead') AND attempts = 0 AND boot_id = ? AND boot_id != ''"
+                " AND clock_synchronised = 0 AND corrected_at_ns IS NULL AND accepted_monotonic_ns BETWEEN 1 AND ?",
+                (epoch_ns, boot_id, boottime_ns),
             ).rowcount
 
     @_guarded
@@ -232,22 +229,16 @@ class DepositBuffer:
         return self._connection.execute(query).fetchone()[0] or 0
 
     @_guarded
-    def lease(
-        self, limit: int, duration_ns: int, now_ns: int, hold_boot_id: str = ""
-    ) -> tuple[str, list[DepositRecord]]:
-        """Hand out pending deposits, oldest first, with the corrected time. The lease id is empty where there are none.
-
-        Deposits of the boot `hold_boot_id` whose time may still be corrected stay where they are.
-        """
+    def lease(self, limit: int, duration_ns: int, now_ns: int) -> tuple[str, list[DepositRecord]]:
+        """Hand out pending deposits, oldest first, with corrected times. The lease id is empty where there are none."""
         lease_id = str(uuid.uuid4())
         with self._transaction():
             self._expire(now_ns)
             self._connection.execute(
                 "UPDATE deposits SET state = 'leased', lease_id = ?, leased_at_ns = ?, leased_until_ns = ?,"
                 " attempts = attempts + 1, changed_at_ns = ?"
-                f" WHERE seq IN (SELECT seq FROM deposits WHERE state = 'pending' AND NOT ({_UNCORRECTED})"
-                " ORDER BY seq LIMIT ?)",
-                (lease_id, now_ns, now_ns + duration_ns, now_ns, hold_boot_id or None, limit),
+                " WHERE seq IN (SELECT seq FROM deposits WHERE state = 'pending' ORDER BY seq LIMIT ?)",
+                (lease_id, now_ns, now_ns + duration_ns, now_ns, limit),
             )
             records = self._records("WHERE state = 'leased' AND lease_id = ? ORDER BY seq", (lease_id,), _as_sent)
         return (lease_id if records else ""), records

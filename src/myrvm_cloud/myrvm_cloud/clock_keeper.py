@@ -41,14 +41,7 @@ class ClockKeeper:
 
     def correct(self, _now_ns: int = 0) -> int:
         """Correct what can be corrected by now; returns how many deposits."""
-        epoch_ns, now = self._epoch_ns(), self._clock.now()
+        epoch_ns, now = self._clock.epoch_ns(), self._clock.now()
+        if epoch_ns is None:
+            epoch_ns = self._server_epoch_ns
         return 0 if epoch_ns is None else self._buffer.correct(now.boot_id, epoch_ns, now.boottime_ns)
-
-    @property
-    def hold_boot_id(self) -> str:
-        """The boot whose untrusted deposits wait for their correction; empty once the time is known."""
-        return self._clock.now().boot_id if self._epoch_ns() is None else ""
-
-    def _epoch_ns(self) -> int | None:
-        epoch_ns = self._clock.epoch_ns()
-        return self._server_epoch_ns if epoch_ns is None else epoch_ns

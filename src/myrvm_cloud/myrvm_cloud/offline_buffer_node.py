@@ -126,10 +126,8 @@ class OfflineBufferNode(ManagedNode[OfflineBufferSettings]):
     def _lease(self, request: LeaseDeposits.Request, response: LeaseDeposits.Response) -> None:
         limit = min(max(request.limit, 1), LEASE_LIMIT)
         duration_s = min(max(request.duration_s, LEASE_DURATION_S[0]), LEASE_DURATION_S[1])
-        self._clock_keeper.correct()
-        response.lease_id, records = self._buffer.lease(
-            limit, int(duration_s * NANOSECONDS), self.now_ns(), self._clock_keeper.hold_boot_id
-        )
+        self._clock_keeper.correct()  # what is sent now keeps its time
+        response.lease_id, records = self._buffer.lease(limit, int(duration_s * NANOSECONDS), self.now_ns())
         response.records = [conversions.record_to_message(record) for record in records]
 
     def _ack(self, request: AckDeposits.Request, response: AckDeposits.Response) -> None:

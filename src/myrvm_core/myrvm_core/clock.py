@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import time
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
 from myrvm_core import durable, paths
+from myrvm_core.deposit_record import DepositRecord
 from myrvm_core.errors import StorageError
 
 EARLIEST_NS = 1_735_689_600_000_000_000  # 2025-01-01: no machine ran this software before
@@ -223,6 +224,17 @@ class MachineClock:
             self.problem = f"clock file {self._file} is damaged: its checksum is {kept.floor.crc()}, it says {kept.crc}"
             return None
         return kept.floor
+
+
+def stamped(record: DepositRecord, stamp: Stamp) -> DepositRecord:
+    """The record of a deposit that is accepted at this moment."""
+    return replace(
+        record,
+        accepted_at_ns=stamp.time_ns,
+        accepted_monotonic_ns=stamp.boottime_ns,
+        boot_id=stamp.boot_id,
+        clock_synchronised=stamp.synchronised,
+    )
 
 
 def machine_clock() -> MachineClock:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+from myrvm_core.clock import MachineClock
 from myrvm_core.deposit import ENDING_OF_STAGE, DepositMachine, Recovered, Show, Update
 from myrvm_core.deposit_record import DepositRecord, Stage
 from myrvm_core.verdict import Outcome, Reason, Verdict
@@ -31,10 +33,11 @@ class CrashRecovery:
         machine: DepositMachine,
         gate: GateClient,
         session_file: SessionFile,
+        clock: MachineClock,
         answer_s: float,
     ) -> None:
         self._node, self._machine, self._gate, self._session_file = node, machine, gate, session_file
-        self._answer_s = answer_s
+        self._clock, self._answer_s = clock, answer_s
         self._list_open = node.client(ListOpenDeposits, "buffer/list_open")
         self.drops_ns: deque[int] = deque(maxlen=DROPS)
         self.shows: dict[str, Show] = {}  # to be told once the end of the deposit is on disk
@@ -54,6 +57,8 @@ class CrashRecovery:
             self._node.call(self._list_open, ListOpenDeposits.Request(), self._answer_s, answered)
 
     def _decide(self, records: list[DepositRecord]) -> tuple[Recovered, list[Update]]:
+        # Drops bear the time of the kernel's clock, which may have been set since: compare on that one.
+        records = [replace(record, accepted_at_ns=self._kernel_time_of(record)) for record in records]
         resolution = resolve(records, self.drops_ns, self._machine.present is not None)
         opened = self._session_file.read(self._node.now_ns(), self._node.settings.session_s)
         session, items, points = (opened.session, opened.items, opened.points) if opened else (None, 0, 0)
@@ -68,3 +73,7 @@ class CrashRecovery:
                 items, points = items + 1, points + credited
         ended = [Update(record.deposit_id, stage) for record, stage in resolution.ended]
         return Recovered(session, items, points, resolution.present), ended
+
+    def _kernel_time_of(self, record: DepositRecord) -> int:
+        time_ns = self._clock.kernel_time_of(record.accepted_monotonic_ns, record.boot_id)
+        return record.accepted_at_ns if time_ns is None else time_ns

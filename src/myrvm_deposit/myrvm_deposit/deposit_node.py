@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from myrvm_core.clock import machine_clock, stamped
 from myrvm_core.deposit import (
     Classify,
     DepositMachine,
@@ -84,6 +85,7 @@ class DepositNode(ManagedNode[DepositSettings]):
         self._classify = self.client(ClassifyService, "detector/classify")
         self._enqueue = self.client(EnqueueDeposit, "buffer/enqueue")
         self._session_file = SessionFile(paths.data() / "session.json")
+        self._time_of_day = machine_clock()
 
     def activate(self) -> None:
         """Begin by resolving what a crash has left behind."""
@@ -93,7 +95,7 @@ class DepositNode(ManagedNode[DepositSettings]):
         )
         self._gate = GateClient(self, ANSWER_S, lambda done: self._handle(GateFinished(done)))
         self._updates = UpdateSender(self, ANSWER_S, self._on_updated)
-        self._recovery = CrashRecovery(self, self._machine, self._gate, self._session_file, ANSWER_S)
+        self._recovery = CrashRecovery(self, self._machine, self._gate, self._session_file, self._time_of_day, ANSWER_S)
         self._entry_stamp_ns = 0
         self._cancel_deadline = lambda: None
         self.subscription(SensorEvent, "sensors/events", self._on_sensor_event, qos.EVENT)
@@ -164,7 +166,7 @@ class DepositNode(ManagedNode[DepositSettings]):
             case Classify():
                 self._ask_for_verdict(effect.item_arrived_at_ns)
             case Store():
-                self._store(effect.record)
+                self._store(stamped(effect.record, self._time_of_day.now()))
             case MoveGate():
                 self._gate.move(effect.verb)
             case Update():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
+from myrvm_core import durable
 from myrvm_core.deposit_record import Session
 from myrvm_core.errors import StorageError
 from pydantic import TypeAdapter, ValidationError
@@ -31,33 +31,29 @@ class SessionFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._kept: OpenSession | None = None
+        self._known = False  # what is on disk
 
     def keep(self, opened: OpenSession | None) -> None:
         """`write`, unless nothing but the time has changed since the last call."""
         kept = self._kept
         if kept is not None and opened is not None:
             kept = replace(kept, seen_at_ns=opened.seen_at_ns)
-        if opened != kept:
+        if opened != kept or not self._known:
+            self._known = False
             self.write(opened)
-            self._kept = opened
+            self._kept, self._known = opened, True
 
     def write(self, opened: OpenSession | None) -> None:
-        """Replace the file, or remove it where no session is open.
+        """Replace the file, or remove it where no session is open: a session that has ended never comes back.
 
         Raises:
             StorageError: the disk does not take it.
         """
         try:
-            if opened is None:
-                self._path.unlink(missing_ok=True)
-                return
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            partial = self._path.with_suffix(".partial")
-            with partial.open("wb") as file:
-                file.write(_ADAPTER.dump_json(opened))
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self._path)
+            if opened is not None:
+                durable.replace(self._path, _ADAPTER.dump_json(opened))
+            elif self._path.exists():
+                durable.remove(self._path)
         except OSError as error:
             raise StorageError(f"session file {self._path} cannot be written: {error}") from error
 
