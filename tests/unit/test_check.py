@@ -110,16 +110,19 @@ def test_every_problem_is_told_at_once(tmp_path: Path, monkeypatch: pytest.Monke
     assert "secret" not in problems
 
 
-def test_a_broken_graph_rules_or_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_graph_policy_rules_or_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(paths.home() / "config", tmp_path / "config")
     (tmp_path / "models").mkdir()
     monkeypatch.setenv("MYRVM_HOME", str(tmp_path))
     (tmp_path / "config" / "rules.yaml").write_text("[]")
     (tmp_path / "models" / "manifest.json").write_text("{}")
+    policy = (tmp_path / "config" / "policy.yaml").read_text()
+    (tmp_path / "config" / "policy.yaml").write_text(policy.replace("below: 82", "below: 81"))
     problems = check([])
-    assert len(problems) == 2
-    assert "rules.yaml" in problems[0]
-    assert "manifest.json" in problems[1]
+    assert len(problems) == 3
+    assert "policy.yaml: temperature_c has a hole: nothing is said from 81 to 82" in problems[0]
+    assert "rules.yaml" in problems[1]
+    assert "manifest.json" in problems[2]
     text = (tmp_path / "config" / "graph.yaml").read_text()
     (tmp_path / "config" / "graph.yaml").write_text(text.replace("essential: true", "essential: maybe"))
     problems = check([])

@@ -1,14 +1,27 @@
+"""What the health monitor makes of figures: the machine's resources, what the policy judged, the nodes."""
+
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
-from myrvm_system.health import Heartbeat, Level, Monitor, Nodes, Threshold, gpu_load_percent, thermal_zones
+from myrvm_system.board import Board
+from myrvm_system.health import Finding, Heartbeat, Level, Monitor, Nodes, Power, Threshold, judged
+from myrvm_system.policy import Cause, Judgement, LimitLevel, Policy, load
 from myrvm_system.settings import HealthSettings
 
+from myrvm_core import paths
 from myrvm_system import health
+
+
+def monitor_of(sysfs: Path, disk: Path | None = None, clock_known: bool = True) -> Monitor:
+    policy = Policy(load(paths.home() / "config" / "policy.yaml"))
+    board = Board(sysfs, structlog.get_logger(), root=sysfs)
+    return Monitor(HealthSettings(), policy, board, lambda: clock_known, disk or sysfs)
 
 
 def zone(root: Path, number: int, kind: str, temperature: str | None) -> Path:
@@ -18,6 +31,10 @@ def zone(root: Path, number: int, kind: str, temperature: str | None) -> Path:
     if temperature is not None:
         (folder / "temp").write_text(temperature)
     return folder / "temp"
+
+
+def named(findings: list[Finding], name: str) -> Finding:
+    return next(finding for finding in findings if finding.name == name)
 
 
 def test_a_threshold_warns_above_and_ends_below_the_band() -> None:
@@ -37,43 +54,59 @@ def test_within_the_band_a_threshold_never_changes(values: list[float]) -> None:
         before = now
 
 
-def test_every_thermal_zone_is_read_also_those_that_do_not_answer(tmp_path: Path) -> None:
-    zone(tmp_path, 0, "cpu-thermal", "48500\n")
-    zone(tmp_path, 1, "gpu-thermal", "garbage")
-    zone(tmp_path, 2, "cv0-thermal", None)
-    assert [(each.name, each.temperature_c) for each in thermal_zones(tmp_path)] == [
-        ("cpu-thermal", 48.5),
-        ("gpu-thermal", None),
-        ("cv0-thermal", None),
-    ]
-
-
-def test_a_hot_zone_warns_with_figure_and_limit_until_it_has_cooled(tmp_path: Path) -> None:
-    file = zone(tmp_path, 0, "cpu-thermal", "75100")
+def test_a_hot_zone_limits_the_machine_and_says_so_until_it_has_cooled(tmp_path: Path) -> None:
+    file = zone(tmp_path, 0, "cpu-thermal", "92000")
     zone(tmp_path, 1, "cpu-thermal", "40000")
-    monitor = Monitor(HealthSettings(sysfs_root=str(tmp_path)), tmp_path)
-    hot, cool = monitor.temperatures()
-    assert (hot.name, hot.level, hot.message) == ("temperature cpu-thermal", Level.WARN, "75 degC, limit 75 degC")
-    assert (cool.name, cool.level) == ("temperature cpu-thermal 2", Level.OK)
-    file.write_text("73000")
-    assert next(monitor.temperatures()).level == Level.WARN
-    file.write_text("72000")
-    assert next(monitor.temperatures()).level == Level.OK
+    monitor = monitor_of(tmp_path)
+    monitor.look(0.0, Power())
+    findings = monitor.look(5.0, Power())
+    hot, cool = named(findings, "temperature cpu-thermal"), named(findings, "temperature cpu-thermal 2")
+    assert (hot.level, hot.message, hot.values) == (Level.ERROR, "92.0 degC: PAUSED", {"limit": "PAUSED"})
+    assert (cool.level, cool.message) == (Level.OK, "40.0 degC")
+    assert (monitor.limits.level, monitor.limits.causes) == (LimitLevel.PAUSED, (Cause.TEMPERATURE,))
+    file.write_text("60000")
+    monitor.look(6.0, Power())
+    assert monitor.limits.level == LimitLevel.PAUSED
+    findings = monitor.look(30.0, Power())
+    assert (named(findings, "temperature cpu-thermal").level, monitor.limits.level) == (Level.OK, LimitLevel.NORMAL)
 
 
-def test_gpu_only_where_it_can_be_read(tmp_path: Path) -> None:
-    monitor = Monitor(HealthSettings(sysfs_root=str(tmp_path)), tmp_path)
-    assert gpu_load_percent(tmp_path) is None
-    assert "gpu" not in [finding.name for finding in monitor.look()]
-    load = tmp_path / "devices" / "gpu.0" / "load"
-    load.parent.mkdir(parents=True)
-    load.write_text("423\n")
-    assert gpu_load_percent(tmp_path) == 42.3
-    assert "gpu" in [finding.name for finding in monitor.look()]
+def test_power_counts_at_once_and_only_what_was_ever_there_is_shown(tmp_path: Path) -> None:
+    monitor = monitor_of(tmp_path)
+    names = {finding.name for finding in monitor.look(0.0, Power())}
+    assert {"cpu", "memory", "disk", "disk free", "temperature", "clock unknown", "network"} == names
+    assert monitor.judge(0.1, Power(power_fail=True)).level == LimitLevel.PAUSED
+    power_fail = named(monitor.look(0.2, Power(power_fail=True)), "power fail")
+    assert (power_fail.level, power_fail.message) == (Level.ERROR, "the power fails: PAUSED")
+    assert named(monitor.look(20.0, Power()), "power fail").level == Level.ERROR  # the level outlives its sensor
+    gone = named(monitor.look(90.0, Power()), "power fail")
+    assert (gone.level, gone.message) == (Level.WARN, "no reading for 70 s")
+
+
+def test_a_zone_that_does_not_answer_is_excused_by_one_that_does() -> None:
+    def levels(*zones: tuple[bool, float | None]) -> list[Level]:
+        return [
+            finding.level
+            for finding in judged(
+                Judgement(f"temperature {number}", Cause.TEMPERATURE, LimitLevel.NORMAL, "as it is", known, absent_s)
+                for number, (known, absent_s) in enumerate(zones)
+            )
+        ]
+
+    assert levels((False, None), (False, None)) == [Level.OK, Level.OK]
+    assert levels((False, 60.0), (True, None)) == [Level.OK, Level.OK]
+    assert levels((False, 60.0), (False, 5.0)) == [Level.WARN, Level.OK]
+
+
+def test_a_clock_that_is_not_known_warns_and_nothing_else(tmp_path: Path) -> None:
+    monitor = monitor_of(tmp_path, clock_known=False)
+    finding = named(monitor.look(0.0, Power(battery_charge=math.nan)), "clock unknown")
+    assert (finding.level, finding.message) == (Level.WARN, "the time of day is not known: WARN")
+    assert (monitor.limits.level, monitor.limits.frame_rate_limit_hz) == (LimitLevel.WARN, 0.0)
 
 
 def test_load_is_smoothed_so_that_one_burst_is_no_alarm(tmp_path: Path) -> None:
-    monitor = Monitor(HealthSettings(), tmp_path)
+    monitor = monitor_of(tmp_path)
     monitor.cpu(10.0)
     assert monitor.cpu(100.0).level == Level.OK
     levels = [monitor.cpu(100.0).level for _ in range(20)]
@@ -81,23 +114,36 @@ def test_load_is_smoothed_so_that_one_burst_is_no_alarm(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    finding = Monitor(HealthSettings(), tmp_path / "none").disk()
+    monitor = monitor_of(tmp_path, tmp_path / "none")
+    finding = named(monitor.look(0.0, Power()), "disk")
     assert finding.level == Level.ERROR
     assert "none" in finding.message
+    assert monitor.limits.level == LimitLevel.NORMAL
 
 
-def test_a_full_disk_warns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = type("Usage", (), {"percent": 90.5, "free": 1e6})
+def test_a_full_disk_pauses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = type("Usage", (), {"percent": 99.5, "free": 60e6})
     monkeypatch.setattr(health.psutil, "disk_usage", lambda _: usage)
-    finding = Monitor(HealthSettings(), tmp_path).disk()
-    assert (finding.level, finding.message) == (Level.WARN, "90 %, limit 90 %")
+    monitor = monitor_of(tmp_path)
+    monitor.look(0.0, Power())
+    finding = named(monitor.look(10.0, Power()), "disk free")
+    assert (finding.level, finding.message) == (Level.ERROR, "60.0 MB: PAUSED")
+    assert monitor.limits.causes == (Cause.STORAGE,)
 
 
 def test_nodes_by_their_heartbeats_silent_ones_are_stale() -> None:
-    nodes = Nodes(("camera", "detector"), stale_after_s=4.0, now_s=0.0)
+    nodes = Nodes(("camera", "detector"), stale_after_s=4.0, held_up_s=10.0, now_s=0.0)
     assert {finding.level for finding in nodes.findings(1.0)} == {Level.STALE}
     nodes.heard(Heartbeat("camera", 1.0, Level.ERROR, "no picture", {"frames_hz": "0"}))
     camera, detector = nodes.findings(4.5)
     assert (camera.level, camera.message, camera.values) == (Level.ERROR, "no picture", {"frames_hz": "0"})
     assert (detector.level, detector.message) == (Level.STALE, "no heartbeat for 4 s")
     assert nodes.findings(5.5)[0].level == Level.STALE
+
+
+def test_time_in_which_the_monitor_itself_was_held_up_makes_nobody_stale() -> None:
+    nodes = Nodes(("camera",), stale_after_s=4.0, held_up_s=3.0, now_s=0.0)
+    nodes.heard(Heartbeat("camera", 0.5, Level.OK, "ok"))
+    assert nodes.findings(1.0)[0].level == Level.OK
+    assert nodes.findings(61.0)[0].level == Level.OK
+    assert [nodes.findings(float(now_s))[0].level for now_s in (63, 65)] == [Level.OK, Level.STALE]

@@ -175,7 +175,7 @@ def test_an_absent_sensor_is_no_level(values: list[float | None]) -> None:
     for now_s, value in enumerate(values):
         level = hot(policy, float(now_s), value, battery_charge=value, on_battery=None, disk_free_mb=value)
         assert level == LimitLevel.NORMAL
-    assert all(judgement.absent_s is None for judgement in policy.judgements)  # never was there
+    assert all(judgement.absent_s is None and not judgement.known for judgement in policy.judgements)  # never was there
 
 
 def test_a_level_outlives_its_sensor_by_a_while_and_the_absence_has_a_name() -> None:
@@ -185,9 +185,7 @@ def test_a_level_outlives_its_sensor_by_a_while_and_the_absence_has_a_name() -> 
     assert hot(policy, 20.0, math.nan, 40.0) == LimitLevel.PAUSED
     assert policy.judge(79.0, Figures({"zone1": 40.0})).level == LimitLevel.PAUSED
     absent = next(judgement for judgement in policy.judgements if judgement.absent_s is not None)
-    assert (absent.name, absent.message, absent.absent_s) == (
-        "temperature zone0", "temperature zone0: not known", 59.0
-    )  # fmt: skip
+    assert (absent.name, absent.message, absent.absent_s) == ("temperature zone0", "no reading", 59.0)
     assert hot(policy, 80.0, None, 40.0) == LimitLevel.NORMAL
 
 
@@ -197,7 +195,7 @@ def test_the_worst_cause_wins_and_is_named() -> None:
     policy.judge(0.0, figures)
     limits = policy.judge(10.0, figures)
     assert (limits.level, limits.causes) == (LimitLevel.PAUSED, (Cause.TEMPERATURE, Cause.STORAGE))
-    assert limits.message == "temperature gpu 92.5 degC; disk has free 50.0 MB"
+    assert limits.message == "temperature gpu: 92.5 degC; disk free: 50.0 MB"
     assert limits.frame_rate_limit_hz == 5.0
     clock = policy.judge(100.0, Figures({"cpu": 30.0, "gpu": 30.0}, disk_free_mb=5000.0, clock_known=False))
     clock = policy.judge(130.0, Figures({"cpu": 30.0, "gpu": 30.0}, disk_free_mb=5000.0, clock_known=False))

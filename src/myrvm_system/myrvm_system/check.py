@@ -1,8 +1,8 @@
 """Every problem of the configuration, one line each, without starting anything (`rvm check`).
 
-Looked at: config/graph.yaml, the ROS parameter files, the environment and config/.env, config/rules.yaml, and whatever
-packages register under the entry point group `myrvm.check` (a callable without arguments that raises an `RvmError`).
-The settings classes are those that graph.yaml names.
+Looked at: config/graph.yaml, the ROS parameter files, the environment and config/.env, config/rules.yaml,
+config/policy.yaml, and whatever packages register under the entry point group `myrvm.check` (a callable without
+arguments that raises an `RvmError`). The settings classes are those that graph.yaml names.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from myrvm_core.settings import Settings, extra, from_text, nested, validate, wa
 
 from myrvm_core import environment, log, paths, profiles, rules
 from myrvm_core import graph as graph_file
+from myrvm_system import policy
 
 GROUP = "myrvm.check"
 KNOWN_VARIABLES = ("HARDWARE_ID", "RVM_API_KEY", "LOG_LEVEL")
@@ -69,6 +70,7 @@ def check(files: Sequence[Path]) -> list[str]:
     for file in files:
         problems += check_parameters(file, classes, graph)
     problems += check_environment(classes)
+    with_problems(problems, lambda: policy.load(paths.home() / "config" / "policy.yaml"))
     with_problems(problems, lambda: rules.load(paths.home() / "config" / "rules.yaml", 0.7))
     for point in entry_points(group=GROUP):
         with_problems(problems, point.load())

@@ -1,6 +1,8 @@
-"""Publishes /diagnostics (diagnostic_msgs/DiagnosticArray): the machine's resources and every node, once a second.
+"""Watches the machine, and says what it may do.
 
-Hears system/node_health (NodeHealth). `myrvm_system.health` measures and judges.
+Publishes /diagnostics (diagnostic_msgs/DiagnosticArray), resources and nodes, once a period, and health/limits
+(OperatingLimits, latched), once a second and at each change. Hears system/node_health (NodeHealth) and, for the power,
+sensors/state (SensorState). `myrvm_system.health` measures, `myrvm_system.policy` judges.
 """
 
 from __future__ import annotations
@@ -8,14 +10,21 @@ from __future__ import annotations
 import time
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from myrvm_interfaces.msg import NodeHealth
+from myrvm_core.clock import Trust, machine_clock
+from myrvm_interfaces.msg import NodeHealth, OperatingLimits, SensorReading, SensorState
+from myrvm_ros.limits import LIMITS_PERIOD_S, LIMITS_TOPIC
 from myrvm_ros.managed_node import HEARTBEAT_TOPIC, Health, ManagedNode, run
 
 from myrvm_core import environment, paths
 from myrvm_core import graph as graph_file
 from myrvm_ros import qos
-from myrvm_system.health import Finding, Heartbeat, Level, Monitor, Nodes
+from myrvm_system import policy
+from myrvm_system.board import Board, installed_jtop
+from myrvm_system.health import Finding, Heartbeat, Level, Monitor, Nodes, Power
 from myrvm_system.settings import HealthSettings
+
+SENSORS_STALE_S = 10.0  # the sensors say nothing any more: the power is not known
+HELD_UP_S = 2.0  # a look so late means that this process was held up
 
 
 class HealthNode(ManagedNode[HealthSettings]):
@@ -28,37 +37,80 @@ class HealthNode(ManagedNode[HealthSettings]):
 
     def configure(self) -> None:
         """Measure from now on."""
+        settings = self.settings
         graph = graph_file.load()
         self._hardware_id = environment.identity(self.environment).hardware_id
-        self._monitor = Monitor(self.settings, paths.data())
-        self._nodes = Nodes((graph.manager.name, *graph.names), self.settings.stale_after_s, time.monotonic())
+        sysfs = paths.resolve(settings.sysfs_root)
+        table = policy.load(paths.resolve(settings.policy_file))
+        board = Board(sysfs, self.log, jtop=installed_jtop() if settings.sysfs_root == "/sys" else None)
+        self.on_release(board.close)
+        clock = machine_clock()
+        self._monitor = Monitor(
+            settings, policy.Policy(table), board, lambda: clock.now().trust is not Trust.GUESSED, paths.data()
+        )
+        names = (graph.manager.name, *graph.names)
+        self._nodes = Nodes(names, settings.stale_after_s, settings.period_s + HELD_UP_S, time.monotonic())
         self._diagnostics = self.publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
+        self._limits = self.publisher(OperatingLimits, LIMITS_TOPIC, qos.STATE)
+        self._power, self._power_heard_s = Power(), 0.0
+        self._level = policy.LimitLevel.NORMAL
         self._worst = Finding("", Level.OK, "ok")
 
     def activate(self) -> None:
         """Publish from now on."""
         self.subscription(NodeHealth, HEARTBEAT_TOPIC, self._on_heartbeat, qos.HEARTBEAT)
+        self.subscription(SensorState, "sensors/state", self._on_sensors, qos.STATE)
         self.timer(self.settings.period_s, self._look)
+        self.timer(LIMITS_PERIOD_S, self._publish_limits)
 
     def health(self) -> Health:
         """The worst resource speaks for the machine; this node itself is well."""
+        values: dict[str, float | int | str] = {"limits": self._level.name}
         if self._worst.level == Level.OK:
-            return Health()
-        return Health(NodeHealth.WARN, f"{self._worst.name}: {self._worst.message}")
+            return Health(values=values)
+        return Health(NodeHealth.WARN, f"{self._worst.name}: {self._worst.message}", values)
 
     def _on_heartbeat(self, message: NodeHealth) -> None:
         values = {value.key: value.value for value in message.values}
         self._nodes.heard(Heartbeat(message.node, time.monotonic(), message.level, message.message, values))
 
+    def _on_sensors(self, message: SensorState) -> None:
+        self._power_heard_s = time.monotonic()
+        power = power_of(message)
+        if power != self._power:
+            self._power = power
+            self._judged(self._monitor.judge(self._power_heard_s, power))
+
     def _look(self) -> None:
-        resources = self._monitor.look()
+        now_s = time.monotonic()
+        if now_s - self._power_heard_s > SENSORS_STALE_S:
+            self._power = Power()
+        resources = self._monitor.look(now_s, self._power)
+        self._judged(self._monitor.limits)
         self._worst = max(resources, key=lambda finding: finding.level)
         message = DiagnosticArray(
             status=[self._status("machine", finding) for finding in resources]
-            + [self._status("nodes", finding) for finding in self._nodes.findings(time.monotonic())]
+            + [self._status("nodes", finding) for finding in self._nodes.findings(now_s)]
         )
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
+
+    def _judged(self, limits: policy.Limits) -> None:
+        if limits.level == self._level:
+            return
+        level, before, self._level = limits.level, self._level, limits.level
+        write = self.log.warning if level > before else self.log.info
+        write("limits", limits=level.name, before=before.name, why=limits.message)
+        self._publish_limits()
+
+    def _publish_limits(self) -> None:
+        limits = self._monitor.limits
+        message = OperatingLimits(
+            level=int(limits.level), causes=[int(cause) for cause in limits.causes],
+            frame_rate_limit_hz=limits.frame_rate_limit_hz, message=limits.message,
+        )  # fmt: skip
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._limits.publish(message)
 
     def _status(self, group: str, finding: Finding) -> DiagnosticStatus:
         return DiagnosticStatus(
@@ -68,6 +120,22 @@ class HealthNode(ManagedNode[HealthSettings]):
             hardware_id=self._hardware_id,
             values=[KeyValue(key=name, value=value) for name, value in finding.values.items()],
         )
+
+
+def power_of(message: SensorState) -> Power:
+    """What the sensors say of the power; a role that is not there, or not known, is None."""
+    known = {one.role: one for one in message.readings if one.level != SensorReading.LEVEL_UNKNOWN}
+
+    def active(role: int) -> bool | None:
+        return known[role].level == SensorReading.LEVEL_ACTIVE if role in known else None
+
+    battery = known.get(SensorReading.ROLE_BATTERY)
+    return Power(
+        active(SensorReading.ROLE_ON_BATTERY),
+        battery.value if battery is not None else None,
+        active(SensorReading.ROLE_BATTERY_LOW),
+        active(SensorReading.ROLE_POWER_FAIL),
+    )
 
 
 def main() -> None:

@@ -117,15 +117,12 @@ STATES = {
     "power_fail": Cause.POWER,
     "clock_unknown": Cause.CLOCK,
 }
-UNITS = {"temperature_c": " degC", "battery_charge": "", "disk_free_mb": " MB", "disk_wear_percent": " %"}
-WORDS = {
-    "battery_charge": "on battery, charge",
-    "disk_free_mb": "disk has free",
-    "disk_wear_percent": "disk is worn to",
-    "battery_unknown": "mains is gone, charge of the battery unknown",
-    "battery_low": "battery is nearly empty",
-    "power_fail": "power fails",
-    "clock_unknown": "time of day is not known",
+UNITS = {"temperature_c": " degC", "battery_charge": "", "disk_free_mb": " MB", "disk_wear_percent": " % used"}
+WORDS = {  # how a state reads while it holds
+    "battery_unknown": "mains is gone, the battery's charge is not known",
+    "battery_low": "the battery is nearly empty",
+    "power_fail": "the power fails",
+    "clock_unknown": "the time of day is not known",
 }
 
 
@@ -218,12 +215,19 @@ class Figures:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What one figure leads to. `absent_s` tells how long it has not been known though it was before."""
+    """What one figure leads to.
+
+    Attributes:
+        name: such as `temperature cpu-thermal` or `power fail`.
+        known: whether there is a figure now.
+        absent_s: how long there has been none; None where there is one, or never was.
+    """
 
     name: str
     cause: Cause
     level: LimitLevel
     message: str
+    known: bool
     absent_s: float | None = None
 
 
@@ -333,7 +337,7 @@ class Policy:
             level,
             tuple(sorted({judgement.cause for judgement in worst})),
             self._table.slow_frame_rate_hz if level >= LimitLevel.SLOW else 0.0,
-            "; ".join(judgement.message for judgement in worst),
+            "; ".join(f"{judgement.name}: {judgement.message}" for judgement in worst),
         )
 
     def _power(self, now_s: float, figures: Figures) -> Iterator[Judgement]:
@@ -349,15 +353,15 @@ class Policy:
     def _scale(self, now_s: float, name: str, value: float | None, zone: str = "", clear: bool = False) -> Judgement:
         cause, rising, _ = SCALES[name]
         track = self._track(f"{name} {zone}".strip(), lambda: self._scale_latches(getattr(self._table, name), rising))
-        words = f"temperature {zone}" if zone else WORDS[name]
+        shown = f"temperature {zone}" if zone else name.removesuffix("_percent").removesuffix("_mb").replace("_", " ")
         if clear:
             track.take(now_s, None)
-            return Judgement(words, cause, track.level, "on mains")
+            return Judgement(shown, cause, track.level, "on mains", known=True)
         if value is None or not math.isfinite(value):
             track.absent(now_s)
-            return Judgement(words, cause, track.level, f"{words}: not known", track.absent_s(now_s))
+            return Judgement(shown, cause, track.level, "no reading", False, track.absent_s(now_s))
         track.take(now_s, value if rising else -value)
-        return Judgement(words, cause, track.level, f"{words} {_shown(value)}{UNITS[name]}")
+        return Judgement(shown, cause, track.level, f"{_shown(value)}{UNITS[name]}", known=True)
 
     def _state(self, now_s: float, name: str, state: bool | None) -> Judgement:
         table: StateTable = getattr(self._table, name)
@@ -368,7 +372,10 @@ class Policy:
             track.absent(now_s)
         else:
             track.take(now_s, 1.0 if state else None)
-        return Judgement(name, STATES[name], track.level, WORDS[name], track.absent_s(now_s))
+        message = WORDS[name] if track.level else "no reading" if state is None else "no"
+        return Judgement(
+            name.replace("_", " "), STATES[name], track.level, message, state is not None, track.absent_s(now_s)
+        )
 
     def _track(self, name: str, latches: Any) -> _Track:
         if name not in self._tracks:

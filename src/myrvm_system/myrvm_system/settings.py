@@ -29,18 +29,17 @@ class ManagerSettings(Settings):
 class HealthSettings(Settings):
     """The health monitor."""
 
-    period_s: float = setting(1.0, "Time between two looks.", unit="s", minimum=0.2, maximum=60.0)
+    period_s: float = setting(1.0, "Time between two looks.", unit="s", minimum=0.2, maximum=5.0)
     cpu_percent: float = setting(80.0, "Warn above this load of the whole CPU.", unit="%", minimum=1.0, maximum=100.0)
     memory_percent: float = setting(85.0, "Warn above this share of memory.", unit="%", minimum=1.0, maximum=100.0)
-    disk_percent: float = setting(90.0, "Warn above this share of the disk.", unit="%", minimum=1.0, maximum=100.0)
-    temperature_c: float = setting(
-        75.0, "Warn above this temperature of any zone.", unit="degC", minimum=0.0, maximum=150.0
-    )
     hysteresis: float = setting(
-        3.0, "A warning ends this far below its threshold (% or degC).", minimum=0.0, maximum=50.0
+        3.0, "A warning ends this far below its threshold.", unit="%", minimum=0.0, maximum=50.0
+    )
+    policy_file: str = setting(
+        "config/policy.yaml", "What temperature, power, storage and clock lead to, relative to the installation."
     )
     smoothing_s: float = setting(5.0, "CPU load is the mean over this time.", unit="s", minimum=0.0, maximum=300.0)
     stale_after_s: float = setting(
         4.0, "A node without a heartbeat for this long is stale.", unit="s", minimum=1.5, maximum=60.0
     )
-    sysfs_root: str = setting("/sys", "Where thermal zones and GPU load are read.")
+    sysfs_root: str = setting("/sys", "Where thermal zones, throttling and GPU load are read.", env="MYRVM_SYSFS")
