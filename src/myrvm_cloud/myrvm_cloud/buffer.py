@@ -25,6 +25,7 @@ from sqlite_utils import Database
 
 from myrvm_cloud import schema
 from myrvm_cloud.salvage import Salvage, salvage
+from myrvm_core import durable
 
 NS_PER_S = 1_000_000_000
 NS_PER_DAY = 86_400 * NS_PER_S
@@ -136,7 +137,7 @@ class DepositBuffer:
         self._now_ns = now_ns
         self._writable = True
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
+            durable.make_folder(file.parent)
             try:
                 self._open()
             except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
@@ -351,6 +352,10 @@ class DepositBuffer:
     def _open(self) -> None:
         self._adopt()
         wal = _beside(self.file, "-wal")
+        if not self.file.exists() and not wal.exists():
+            # Made whole under another name: a file that a power cut has left empty is a damaged one, never a new one.
+            self._build(Salvage())
+            self._adopt()
         if self.file.stat().st_size == 0 if self.file.exists() else wal.exists():
             raise sqlite3.DatabaseError("malformed: empty, or gone from beside its log")
         self._connection = schema.connect(self.file)
@@ -464,15 +469,15 @@ class DepositBuffer:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         finally:
             connection.close()
-        new.rename(_beside(self.file, ".ready"))
+        durable.rename(new, _beside(self.file, ".ready"))
 
     def _adopt(self) -> None:
         """Put a ready file in the place of the damaged one; done at each start, since a crash may come between."""
         ready = _beside(self.file, ".ready")
         if ready.exists():
-            for leftover in _files(self.file)[1:]:
-                leftover.unlink(missing_ok=True)
-            ready.replace(self.file)
+            # The old log is gone for good before the new file has its name: SQLite would play it into the new one.
+            durable.remove(*_files(self.file)[1:])
+            durable.rename(ready, self.file)
 
 
 def _is_damage(error: Exception) -> bool:

@@ -155,13 +155,26 @@ class MachineUp:
 
 
 @dataclass(frozen=True)
+class PowerFailing:
+    """The supply is about to go (the gate does not move then), or is back."""
+
+    failing: bool
+
+
+@dataclass(frozen=True)
 class Recovered:
-    """What a crash left behind is resolved; `present` is a recorded item that is still in the chamber."""
+    """What a crash left behind is resolved; `present` is a recorded item that is still in the chamber.
+
+    `blind`: the sensors were away since it was recorded, so that it may as well be another item. `counted`: the last
+    deposit that is in `items` and `points`.
+    """
 
     session: Session | None = None
     items: int = 0
     points: int = 0
     present: DepositRecord | None = None
+    blind: bool = False
+    counted: str = ""
 
 
 @dataclass(frozen=True)
@@ -183,6 +196,7 @@ Event: TypeAlias = (
     | Updated
     | MachineDown
     | MachineUp
+    | PowerFailing
     | Recovered
     | TimedOut
 )
@@ -232,7 +246,15 @@ class Show:
     duration_s: float
 
 
-Effect: TypeAlias = Classify | Store | MoveGate | Update | Show
+@dataclass(frozen=True)
+class ReportStray:
+    """Something fell into the bin that no gate has moved: nobody is credited for it, and somebody has to know."""
+
+    at_ns: int
+    state: State
+
+
+Effect: TypeAlias = Classify | Store | MoveGate | Update | Show | ReportStray
 
 
 @dataclass
@@ -247,6 +269,7 @@ class Deposit:
     recorded: bool = False  # may be on disk: its end has to be written
     moved: bool = False  # the gate may have taken it
     blind: bool = False  # it vanished while the sensors could not see where to
+    fell: bool = False  # into the bin, before the gate was told to move
     stage: Stage | None = None
     returns: int = 0
 
@@ -263,11 +286,14 @@ class DepositMachine:
         self.session: Session | None = None
         self.session_items = 0
         self.session_points = 0
+        self.last_counted = ""  # the deposit that was the last to be added to these
         self.current: Deposit | None = None
         self.present: ItemEntered | None = None
         self.watching_since_ns = 0
         self.gate_busy = False
         self.down = False
+        self.power_failing = False
+        self.recovered_at_ns = 0
         self.ending_session = False
         self.now_ns = 0
         self.now_s = 0.0
@@ -291,7 +317,9 @@ class DepositMachine:
         effects: list[Effect] = []
         for step in (event, *[None] * COMPLETIONS):
             transition = self._find(step)
-            if transition is not None:
+            if transition is None and isinstance(step, ItemDropped):
+                effects += self._note_stray(step)
+            elif transition is not None:
                 effects += transition.action(self, step) if transition.action else []
                 self.state = transition.target
                 self.deadline_s = now_s + self._allowed_s(transition)
@@ -316,6 +344,8 @@ class DepositMachine:
             self.gate_busy = False  # the gate has not reported in time: it is not waited for
         elif isinstance(event, Watched):
             self._note_blindness(event)
+        elif isinstance(event, PowerFailing):
+            self.power_failing = event.failing
         elif isinstance(event, MachineDown):
             self.down = True
         elif isinstance(event, MachineUp):
@@ -332,6 +362,15 @@ class DepositMachine:
             self.watching_since_ns = watched.since_ns
             if self.current is not None and self.current.moved and not watched.present:
                 self.current.blind = True
+
+    def _note_stray(self, dropped: ItemDropped) -> list[Effect]:
+        item = self.current
+        if item is not None and self.state in (State.CLASSIFYING, State.RECORDING):
+            item.fell = item.fell or dropped.at_ns > item.entered_at_ns
+        # Sensor events from before the start are heard again after it: they belong to deposits that have ended.
+        if self.state is State.RECOVERING or dropped.at_ns < self.recovered_at_ns:
+            return []
+        return [ReportStray(dropped.at_ns, self.state)]
 
     def _allowed_s(self, transition: Transition) -> float:
         if transition.allowed is not None:
@@ -360,6 +399,7 @@ class DepositMachine:
         ):
             self.session_items += 1
             self.session_points += points
+            self.last_counted = item.deposit_id
         self.current = None
         show = Show(item.deposit_id, item.session, ending, item.verdict, points, self.now_s - item.begun_s)
         return [show, Update(item.deposit_id, item.stage, shown=True)] if item.recorded and item.stage else [show]
@@ -382,13 +422,15 @@ class DepositMachine:
         if not isinstance(event, Recovered):
             return []
         self.session, self.session_items, self.session_points = event.session, event.items, event.points
+        self.last_counted, self.recovered_at_ns = event.counted, self.now_ns
         if event.present is None:
             return []
         record = event.present
         verdict = Verdict(Outcome.ACCEPTED, Reason.NONE, record.class_name, record.score, model=record.model)
         self.current = Deposit(
-            record.deposit_id, record.session, record.accepted_at_ns, self.now_s, verdict, recorded=True, moved=True
-        )
+            record.deposit_id, record.session, record.accepted_at_ns, self.now_s, verdict,
+            recorded=True, moved=True, blind=event.blind,
+        )  # fmt: skip
         return self.give_back(None)
 
     def begin(self, _event: Event | None) -> list[Effect]:
@@ -425,6 +467,11 @@ class DepositMachine:
     def note_taken_out(self, _event: Event | None) -> list[Effect]:
         """The customer took the item out before the machine had decided."""
         self._item().verdict = Verdict(Outcome.REJECTED, Reason.TAKEN_OUT)
+        return self._show(Ending.RETURNED)
+
+    def leave(self, _event: Event | None) -> list[Effect]:
+        """The supply goes: the item stays where it is and is the customer's."""
+        self._item().verdict = Verdict(Outcome.REJECTED, Reason.GATE_FAILED)
         return self._show(Ending.RETURNED)
 
     def store(self, event: Event | None) -> list[Effect]:
@@ -515,8 +562,13 @@ def _present(machine: DepositMachine, _event: Event | None) -> bool:
     return machine.present is not None
 
 
-def _ready(machine: DepositMachine, _event: Event | None) -> bool:
-    return machine.present is not None and not machine.gate_busy and not machine.down and not machine.ending_session
+def _ready(machine: DepositMachine, event: Event | None) -> bool:
+    return (
+        machine.present is not None
+        and not machine.gate_busy
+        and not _down(machine, event)
+        and not machine.ending_session
+    )
 
 
 def _both(*guards: Guard) -> Guard:
@@ -529,6 +581,19 @@ def _not(guard: Guard) -> Guard:
 
 def _recorded(machine: DepositMachine, _event: Event | None) -> bool:
     return machine.current is not None and machine.current.recorded
+
+
+def _dropped_on_record(machine: DepositMachine, event: Event | None) -> bool:
+    item = machine.current
+    return isinstance(event, ItemDropped) and item is not None and item.recorded and event.at_ns > item.entered_at_ns
+
+
+def _fell(machine: DepositMachine, _event: Event | None) -> bool:
+    return machine.present is None and machine.current is not None and machine.current.fell
+
+
+def _taken_out(machine: DepositMachine, event: Event | None) -> bool:
+    return machine.present is None and not (_fell(machine, event) and _accepted(machine, event))
 
 
 def _vanished_unseen(machine: DepositMachine, _event: Event | None) -> bool:
@@ -544,7 +609,11 @@ def _gate_busy(machine: DepositMachine, _event: Event | None) -> bool:
 
 
 def _down(machine: DepositMachine, _event: Event | None) -> bool:
-    return machine.down
+    return machine.down or machine.power_failing
+
+
+def _power_failing(machine: DepositMachine, _event: Event | None) -> bool:
+    return machine.power_failing
 
 
 def _has_session(machine: DepositMachine, _event: Event | None) -> bool:
@@ -598,27 +667,30 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition((_S.SESSION,), None, _S.IDLE, _M.close_session, _ending_session, "customer finished meanwhile"),
     Transition((_S.IDLE, _S.SESSION), None, _S.OUT_OF_ORDER, None, _down, "out of order"),
     Transition((_S.OUT_OF_ORDER,), SessionEnded, _S.OUT_OF_ORDER, _M.close_session),
-    Transition((_S.OUT_OF_ORDER,), MachineUp, _S.SESSION, None, _has_session, "session is open"),
-    Transition((_S.OUT_OF_ORDER,), MachineUp, _S.IDLE),
+    Transition((_S.OUT_OF_ORDER,), None, _S.SESSION, None, _both(_not(_down), _has_session), "in order, session open"),
+    Transition((_S.OUT_OF_ORDER,), None, _S.IDLE, None, _not(_down), "in order"),
 
     Transition((_S.SESSION,), None, _S.ITEM_DETECTED, _M.begin, _ready, "item present"),
     Transition((_S.IDLE,), None, _S.ITEM_DETECTED, _M.begin, _both(_ready, _donations), "item present, donations"),
     Transition((_S.IDLE,), None, _S.RETURNING, _M.refuse_without_session, _ready, "item present, no session"),
+    Transition((_S.ITEM_DETECTED, _S.CLASSIFYING), None, _S.SHOWING, _M.leave, _power_failing, "power fails"),
     Transition((_S.ITEM_DETECTED,), ItemLeft, _S.SHOWING, _M.note_taken_out),
     Transition((_S.ITEM_DETECTED,), TimedOut, _S.CLASSIFYING, _M.classify),
 
-    Transition((_S.CLASSIFYING,), VerdictGiven, _S.SHOWING, _M.note_taken_out, _not(_present), "item gone"),
+    Transition((_S.CLASSIFYING,), VerdictGiven, _S.SHOWING, _M.note_taken_out, _taken_out, "item gone"),
     Transition((_S.CLASSIFYING,), VerdictGiven, _S.RECORDING, _M.store, _accepted, "accepted"),
     Transition((_S.CLASSIFYING,), VerdictGiven, _S.RETURNING, _M.refuse, None, "refused"),
     Transition((_S.CLASSIFYING,), TimedOut, _S.RETURNING, _M.refuse),
 
+    Transition((_S.RECORDING,), Stored, _S.SETTLING, _settle(Stage.UNRESOLVED), _fell, "fell without the gate"),
+    Transition((_S.RECORDING,), Stored, _S.SETTLING, _settle(Stage.RETURNED), _power_failing, "power fails"),
     Transition((_S.RECORDING,), Stored, _S.ACCEPTING, _M.take, _present, "item present"),
     Transition((_S.RECORDING,), Stored, _S.SETTLING, _settle(Stage.RETURNED), None, "item gone"),
     Transition((_S.RECORDING,), StoreRefused, _S.RETURNING, _M.refuse_unrecorded),
     Transition((_S.RECORDING,), TimedOut, _S.RETURNING, _M.give_back),
 
     Transition((_S.ACCEPTING, _S.RETURNING, _S.CLEARING), ItemDropped, _S.SETTLING, _settle(Stage.TAKEN),
-               _recorded, "on record"),
+               _dropped_on_record, "on record"),
     Transition((_S.ACCEPTING,), GateFinished, _S.ACCEPTING, allowed="drop_s"),
     Transition((_S.ACCEPTING,), TimedOut, _S.RETURNING, _M.give_back, _present, "item present"),
     Transition((_S.ACCEPTING,), TimedOut, _S.SETTLING, _settle(Stage.UNRESOLVED), None, "item gone, no drop"),

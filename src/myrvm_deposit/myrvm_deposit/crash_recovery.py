@@ -59,9 +59,14 @@ class CrashRecovery:
     def _decide(self, records: list[DepositRecord]) -> tuple[Recovered, list[Update]]:
         # Drops bear the time of the kernel's clock, which may have been set since: compare on that one.
         records = [replace(record, accepted_at_ns=self._kernel_time_of(record)) for record in records]
-        resolution = resolve(records, self.drops_ns, self._machine.present is not None)
+        machine = self._machine
+        resolution = resolve(records, self.drops_ns, machine.present is not None, machine.watching_since_ns)
         opened = self._session_file.read(self._node.now_ns(), self._node.settings.session_s)
         session, items, points = (opened.session, opened.items, opened.points) if opened else (None, 0, 0)
+        # Deposits are told in the order in which they were made: those up to the last one counted are counted.
+        ids = [record.deposit_id for record in records]
+        last = opened.counted if opened else ""
+        counted = ids[: ids.index(last) + 1] if last in ids else []
         for record, stage in resolution.ended:
             self._node.log.warning("deposit recovered", deposit_id=record.deposit_id, stage=stage.name)
             credited = record.points if stage is Stage.TAKEN else 0
@@ -69,10 +74,10 @@ class CrashRecovery:
             self.shows[record.deposit_id] = Show(
                 record.deposit_id, record.session, ENDING_OF_STAGE[stage], verdict, credited, duration_s=0.0
             )
-            if credited and record.session == session:
-                items, points = items + 1, points + credited
+            if credited and record.session == session and record.deposit_id not in counted:
+                items, points, last = items + 1, points + credited, record.deposit_id
         ended = [Update(record.deposit_id, stage) for record, stage in resolution.ended]
-        return Recovered(session, items, points, resolution.present), ended
+        return Recovered(session, items, points, resolution.present, resolution.blind, last), ended
 
     def _kernel_time_of(self, record: DepositRecord) -> int:
         time_ns = self._clock.kernel_time_of(record.accepted_monotonic_ns, record.boot_id)

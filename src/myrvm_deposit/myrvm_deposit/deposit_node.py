@@ -1,8 +1,9 @@
 """The `deposit` node: runs one deposit from inserted item to credited account.
 
-Listens to `sensors/events`, `sensors/state`, `actuator/state`, `system/status`; calls `detector/classify`,
-`buffer/enqueue`, `buffer/update`, `buffer/list_open`, `actuator/command`, `cloud/authorize`; publishes `deposit/state`,
-`deposit/result`; serves `deposit/start_session`, `deposit/end_session`. The logic is `myrvm_core.deposit`.
+Listens to `sensors/events`, `sensors/state`, `actuator/state`, `system/status`, `health/limits`, `detector/judged`;
+calls `detector/classify`, `buffer/enqueue`, `buffer/update`, `buffer/list_open`, `buffer/enqueue_telemetry`,
+`actuator/command`, `cloud/authorize`; publishes `deposit/state`, `deposit/result`; serves `deposit/start_session`,
+`deposit/end_session`. The logic is `myrvm_core.deposit`.
 """
 
 from __future__ import annotations
@@ -19,13 +20,11 @@ from myrvm_core.deposit import (
     Effect,
     Event,
     GateFinished,
-    ItemDropped,
-    ItemEntered,
-    ItemLeft,
     MachineDown,
     MachineUp,
     MoveGate,
     Recovered,
+    ReportStray,
     Show,
     State,
     Store,
@@ -35,31 +34,31 @@ from myrvm_core.deposit import (
     Update,
     Updated,
     VerdictGiven,
-    Watched,
 )
-from myrvm_core.deposit_record import DepositRecord
+from myrvm_core.deposit_record import DepositRecord, Stage
 from myrvm_core.errors import StorageError
 from myrvm_interfaces.msg import (
     DepositResult,
     DepositState,
     GateState,
     NodeHealth,
-    SensorEvent,
-    SensorReading,
-    SensorState,
+    OperatingLimits,
     SystemStatus,
+    TelemetryRecord,
 )
 from myrvm_interfaces.srv import Classify as ClassifyService
-from myrvm_interfaces.srv import EnqueueDeposit
+from myrvm_interfaces.srv import EnqueueDeposit, EnqueueTelemetry
 from myrvm_ros.conversions import record_to_message, verdict_from_message
+from myrvm_ros.limits import Limits
 from myrvm_ros.managed_node import Health, ManagedNode, run
-from myrvm_ros.stamps import to_message, to_ns
-from uuid_utils import uuid7
+from myrvm_ros.stamps import to_message
 
 from myrvm_core import paths
 from myrvm_deposit.crash_recovery import CrashRecovery
 from myrvm_deposit.gate_client import GateClient
 from myrvm_deposit.messages import result_message, state_message
+from myrvm_deposit.picture_keeper import PictureKeeper
+from myrvm_deposit.senses import Senses
 from myrvm_deposit.session_file import OpenSession, SessionFile
 from myrvm_deposit.session_services import SessionServices
 from myrvm_deposit.settings import DepositSettings
@@ -67,6 +66,7 @@ from myrvm_deposit.update_sender import UpdateSender
 from myrvm_ros import qos
 
 ANSWER_S = 2.0  # a node on the same machine answers within this, or is asked again
+STRAY_WARNING_S = 600.0
 SERVING_MODES = (SystemStatus.SERVING, SystemStatus.DEGRADED)
 
 
@@ -84,6 +84,7 @@ class DepositNode(ManagedNode[DepositSettings]):
         self._result = self.publisher(DepositResult, "deposit/result", qos.EVENT)
         self._classify = self.client(ClassifyService, "detector/classify")
         self._enqueue = self.client(EnqueueDeposit, "buffer/enqueue")
+        self._enqueue_telemetry = self.client(EnqueueTelemetry, "buffer/enqueue_telemetry")
         self._session_file = SessionFile(paths.data() / "session.json")
         self._time_of_day = machine_clock()
 
@@ -96,10 +97,14 @@ class DepositNode(ManagedNode[DepositSettings]):
         self._gate = GateClient(self, ANSWER_S, lambda done: self._handle(GateFinished(done)))
         self._updates = UpdateSender(self, ANSWER_S, self._on_updated)
         self._recovery = CrashRecovery(self, self._machine, self._gate, self._session_file, self._time_of_day, ANSWER_S)
-        self._entry_stamp_ns = 0
+        self._pictures = PictureKeeper(self, paths.data() / "unresolved", int(settings.pictures_mb * 1e6))
+        self._frame_stamps_ns: tuple[int, ...] = ()
+        self._causes: set[str] = set()
+        self._strays = 0
+        self._stray_s = -math.inf
         self._cancel_deadline = lambda: None
-        self.subscription(SensorEvent, "sensors/events", self._on_sensor_event, qos.EVENT)
-        self.subscription(SensorState, "sensors/state", self._on_sensor_state, qos.STATE)
+        Senses(self, self._machine, self._handle, self._recovery.drops_ns.append)
+        Limits(self, self._on_limits)
         self.subscription(GateState, "actuator/state", self._gate.on_state, qos.STATE)
         self.subscription(SystemStatus, "system/status", self._on_system_status, qos.STATE)
         SessionServices(self, self._machine, self._handle)
@@ -111,7 +116,11 @@ class DepositNode(ManagedNode[DepositSettings]):
         if not self.active:
             return Health(message="inactive")
         machine = self._machine
-        values: dict[str, float | int | str] = {"state": machine.state.name, "updates_waiting": len(self._updates)}
+        values: dict[str, float | int | str] = {
+            "state": machine.state.name, "updates_waiting": len(self._updates), "strays": self._strays,
+        }  # fmt: skip
+        if time.monotonic() - self._stray_s < STRAY_WARNING_S:
+            return Health(NodeHealth.WARN, "something fell into the bin that the gate has not moved", values)
         if machine.state is State.CLEARING and machine.current and machine.current.returns >= machine.return_tries:
             return Health(NodeHealth.WARN, "an item is stuck in the chamber", values)
         return Health(values=values)
@@ -125,39 +134,22 @@ class DepositNode(ManagedNode[DepositSettings]):
         if math.isfinite(self._machine.deadline_s):
             remaining_s = self._machine.deadline_s - time.monotonic()
             self._cancel_deadline = self.after(remaining_s, lambda: self._handle(TimedOut()))
+        self._save_session()  # before anybody is told of it
         if effects or self._machine.state is not before:
             self._publish_state()
-        self._save_session()
         for effect in effects:
             self._carry_out(effect)
 
-    def _on_sensor_event(self, message: SensorEvent) -> None:
-        active = message.level == SensorReading.LEVEL_ACTIVE
-        if message.role == SensorReading.ROLE_ENTRY:
-            self._on_entry(active, to_ns(message.stamp))
-        elif message.role == SensorReading.ROLE_DROP and active:
-            self._recovery.drops_ns.append(to_ns(message.stamp))
-            self._handle(ItemDropped(to_ns(message.stamp)))
-
-    def _on_sensor_state(self, message: SensorState) -> None:
-        entry = next((reading for reading in message.readings if reading.role == SensorReading.ROLE_ENTRY), None)
-        if entry is None or entry.level == SensorReading.LEVEL_UNKNOWN:
-            return
-        active = entry.level == SensorReading.LEVEL_ACTIVE
-        since_ns = to_ns(message.watching_since)
-        if since_ns > self._machine.watching_since_ns:
-            self._handle(Watched(since_ns, active))
-        # Catches up with an edge that was missed, such as one from before this node was started.
-        if active != (self._machine.present is not None):
-            self._on_entry(active, to_ns(entry.stamp))
-
-    def _on_entry(self, active: bool, stamp_ns: int) -> None:
-        if stamp_ns > self._entry_stamp_ns:
-            self._entry_stamp_ns = stamp_ns
-            self._handle(ItemEntered(stamp_ns, str(uuid7())) if active else ItemLeft())
-
     def _on_system_status(self, message: SystemStatus) -> None:
-        self._handle(MachineUp() if message.mode in SERVING_MODES else MachineDown())
+        self._hold("system", message.mode not in SERVING_MODES)
+
+    def _on_limits(self, message: OperatingLimits) -> None:
+        self._hold("limits", message.level >= OperatingLimits.PAUSED)
+
+    def _hold(self, cause: str, held: bool) -> None:
+        """Take no new item while there is a cause; the one in the machine is finished."""
+        (self._causes.add if held else self._causes.discard)(cause)
+        self._handle(MachineDown() if self._causes else MachineUp())
 
     # Effects out
 
@@ -166,18 +158,23 @@ class DepositNode(ManagedNode[DepositSettings]):
             case Classify():
                 self._ask_for_verdict(effect.item_arrived_at_ns)
             case Store():
-                self._store(stamped(effect.record, self._time_of_day.now()))
+                record = stamped(effect.record, self._time_of_day.now())
+                self._pictures.keep(record.deposit_id, self._frame_stamps_ns, lambda: self._store(record))
             case MoveGate():
                 self._gate.move(effect.verb)
             case Update():
                 self._updates.send(effect)
             case Show():
                 self._show(effect)
+            case ReportStray():
+                self._report_stray(effect)
 
     def _ask_for_verdict(self, item_arrived_at_ns: int) -> None:
         def answered(response: Any | None) -> None:
             if response is not None:  # otherwise the state's own time-out refuses the item
-                self._handle(VerdictGiven(verdict_from_message(response.verdict)))
+                verdict = verdict_from_message(response.verdict)
+                self._frame_stamps_ns = verdict.frame_stamps_ns
+                self._handle(VerdictGiven(verdict))
 
         limit_s = self.settings.classify_s
         request = ClassifyService.Request(item_arrived_at=to_message(item_arrived_at_ns), timeout_s=0.9 * limit_s)
@@ -203,6 +200,8 @@ class DepositNode(ManagedNode[DepositSettings]):
     def _on_updated(self, update: Update, accepted: bool) -> None:
         recovered = self._recovery.shows.pop(update.deposit_id, None)
         current = self._machine.current
+        if update.stage is not Stage.UNRESOLVED:
+            self._pictures.forget(update.deposit_id)
         if recovered is not None:
             self._show(recovered, recovered=True)
             self._updates.send(replace(update, shown=True))
@@ -217,6 +216,15 @@ class DepositNode(ManagedNode[DepositSettings]):
             recovered=recovered, duration_s=round(show.duration_s, 3),
         )  # fmt: skip
 
+    def _report_stray(self, stray: ReportStray) -> None:
+        self._strays, self._stray_s = self._strays + 1, time.monotonic()
+        self.log.warning("a fall into the bin without the gate: nobody is credited", state=stray.state.name)
+        record = TelemetryRecord(
+            stamp=to_message(stray.at_ns), source=self.get_name(), name=f"stray_{stray.state.name.lower()}", value=1.0
+        )
+        request = EnqueueTelemetry.Request(records=[record])
+        self.call(self._enqueue_telemetry, request, ANSWER_S, lambda response: None)
+
     def _publish_state(self) -> None:
         self._state.publish(state_message(self._machine, time.monotonic(), self.now_ns()))
 
@@ -224,7 +232,9 @@ class DepositNode(ManagedNode[DepositSettings]):
         machine = self._machine
         opened = None
         if machine.session is not None:
-            opened = OpenSession(machine.session, machine.session_items, machine.session_points, self.now_ns())
+            opened = OpenSession(
+                machine.session, machine.session_items, machine.session_points, self.now_ns(), machine.last_counted
+            )
         if machine.state is not State.RECOVERING:
             try:
                 self._session_file.keep(opened)

@@ -1,11 +1,6 @@
 """What becomes of deposits that a crash has interrupted: decided from the record and from what the sensors saw.
 
-| record on disk | drop seen after it | item in the chamber | end |
-|---|---|---|---|
-| accepted | yes | any | taken: credited, told as recovered |
-| accepted, the newest | no | yes | given back by the machine, then returned: never credited |
-| accepted | no | no (or an older record) | unresolved: kept for the technician, told, not credited |
-| taken, returned, unresolved, not told | | | told as recovered |
+`docs/protocol.md` has the table (`myrvm_core.crash_points`).
 """
 
 from __future__ import annotations
@@ -18,19 +13,26 @@ from myrvm_core.deposit_record import DepositRecord, Stage
 
 @dataclass(frozen=True)
 class Resolution:
-    """`ended`: records with the stage they get; `present`: the record whose item has to be given back, if any."""
+    """`ended`: records with the stage they get; `present`: the record whose item has to be given back, if any.
+
+    `blind`: whether the item in the chamber is that record's is not known, since the sensors were away in between.
+    """
 
     ended: tuple[tuple[DepositRecord, Stage], ...] = ()
     present: DepositRecord | None = None
+    blind: bool = False
 
 
-def resolve(records: Iterable[DepositRecord], drops_ns: Sequence[int], item_present: bool) -> Resolution:
+def resolve(
+    records: Iterable[DepositRecord], drops_ns: Sequence[int], item_present: bool, watching_since_ns: int = 0
+) -> Resolution:
     """Decide.
 
     Args:
         records: accepted ones, and ended ones that were not told; in any order.
         drops_ns: ROS times at which something fell into the bin.
         item_present: something is in the chamber now.
+        watching_since_ns: ROS time since which the sensors have missed nothing.
     """
     ordered = sorted(records, key=lambda record: record.accepted_at_ns)
     open_records = [record for record in ordered if record.stage is Stage.ACCEPTED]
@@ -49,4 +51,5 @@ def resolve(records: Iterable[DepositRecord], drops_ns: Sequence[int], item_pres
             present = record
         else:
             ended.append((record, Stage.UNRESOLVED))
-    return Resolution(tuple(ended), present)
+    blind = present is not None and present.accepted_at_ns < watching_since_ns
+    return Resolution(tuple(ended), present, blind)

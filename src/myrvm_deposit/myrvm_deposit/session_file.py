@@ -5,21 +5,26 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from myrvm_core import durable
 from myrvm_core.deposit_record import Session
 from myrvm_core.errors import StorageError
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from myrvm_core import durable
+
 
 @dataclass(frozen=True)
 class OpenSession:
-    """The session and what it has brought so far; `seen_at_ns` is the ROS time of the last change."""
+    """The session and what it has brought so far.
+
+    `seen_at_ns` is the ROS time of the last change, `counted` the last deposit that is in `items` and `points`.
+    """
 
     session: Session
     items: int
     points: int
     seen_at_ns: int
+    counted: str = ""
 
 
 _ADAPTER = TypeAdapter(OpenSession)

@@ -28,6 +28,9 @@ class DepositSettings(Settings):
     authorize_s: float = setting(5.0, "Longest wait for the server to know a customer.", unit="s",
                                  minimum=0.5, maximum=60)  # fmt: skip
 
+    pictures_mb: float = setting(200.0, "Pictures of deposits that are not settled; the oldest go first.", unit="MB",
+                                 minimum=1, maximum=100_000)  # fmt: skip
+
     @property
     def timing(self) -> Timing:
         """The state machine's time-outs."""

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from myrvm_core.errors import ImageError
 from numpy.typing import NDArray
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from myrvm_ros import stamps
 
@@ -75,6 +75,16 @@ def from_message(message: Image) -> NDArray[np.uint8]:
     if bridge is not None and step % channels == 0:
         return bridge.imgmsg_to_cv2(message, "mono8" if channels == 1 else "bgr8")
     return decode(message)
+
+
+def to_jpeg(message: Image, quality: int) -> CompressedImage:
+    """The picture in a message as a JPEG of `quality` 1 .. 100, with the same header.
+
+    Raises:
+        ImageError: see `from_message`.
+    """
+    _, data = cv2.imencode(".jpg", from_message(message), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return CompressedImage(header=message.header, format="bgr8; jpeg compressed bgr8", data=array("B", data.tobytes()))
 
 
 def decode(message: Image) -> NDArray[np.uint8]:

@@ -2,7 +2,8 @@
 
 Serves `detector/classify` (myrvm_interfaces/Classify), a vote over frames that were captured after the item arrived.
 Publishes `detector/detections` (myrvm_interfaces/Detections) and `detector/annotated` (sensor_msgs/Image) while
-somebody listens and no item is classified. Subscribes `camera/image_raw` (sensor_msgs/Image) while a frame is wanted.
+somebody listens and no item is classified, and `detector/judged` (sensor_msgs/CompressedImage, latched): the newest
+frame that voted for an accepted item. Subscribes `camera/image_raw` (sensor_msgs/Image) while a frame is wanted.
 Obeys `health/limits` (myrvm_interfaces/OperatingLimits): a hot machine looks less often for those who only listen.
 `recognizer` judges a frame, `myrvm_core.voting` counts.
 """
@@ -24,7 +25,7 @@ from myrvm_ros.limits import Limits
 from myrvm_ros.managed_node import Health, ManagedNode, run
 from rclpy.subscription import Subscription
 from rclpy.task import Future
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from myrvm_ros import conversions, image_codec, qos, stamps
 from myrvm_vision import recognizer
@@ -32,6 +33,7 @@ from myrvm_vision.recognizer import Look
 from myrvm_vision.settings import DetectorSettings
 
 LISTENERS_PERIOD_S = 0.5
+JUDGED_QUALITY = 80  # of the JPEG
 WAITING_LIMIT = 4  # there is one chamber: more requests at once are a defect of somebody else's
 
 
@@ -46,6 +48,7 @@ class Request:
     cancel: Callable[[], None] = lambda: None
     wait_s: float = 0.0
     last_ns: int = -1
+    judged: Image | None = None
 
     def wants(self, stamp_ns: int) -> bool:
         """Whether a frame may vote: never one older than the item's arrival, none twice."""
@@ -66,6 +69,7 @@ class DetectorNode(ManagedNode[DetectorSettings]):
         self.on_release(self._recognizer.close)
         self._detections = self.publisher(Detections, "detector/detections", qos.IMAGE)
         self._annotated = self.publisher(Image, "detector/annotated", qos.IMAGE)
+        self._judged = self.publisher(CompressedImage, "detector/judged", qos.STATE)
         self._engine_failure = ""
         self._verdicts = self._skipped = 0
         self._last_verdict_s = 0.0
@@ -159,6 +163,7 @@ class DetectorNode(ManagedNode[DetectorSettings]):
         self._engine_failure = ""
         for request in voters:
             request.vote.add(look.ballot)
+            request.judged = message
             if request.vote.closed:
                 self._close(request)
         if not voters and not self._requests:
@@ -220,19 +225,18 @@ class DetectorNode(ManagedNode[DetectorSettings]):
         request.cancel()
         self._verdicts += 1
         self._last_verdict_s = verdict.times.total_s
+        accepted = verdict.outcome is Outcome.ACCEPTED
+        if accepted and request.judged is not None and self._judged.get_subscription_count():
+            self._judged.publish(image_codec.to_jpeg(request.judged, JUDGED_QUALITY))
         self._answer_with(request, verdict)
 
     def _answer_with(self, request: Request, verdict: Verdict) -> None:
         request.answer.set_result(Classify.Response(verdict=conversions.verdict_to_message(verdict)))
         self.log.info(
-            "verdict",
-            outcome=verdict.outcome.name,
-            reason=verdict.reason.name,
-            class_name=verdict.class_name,
-            score=round(verdict.score, 3),
-            votes=f"{verdict.votes_for}/{verdict.votes_total}",
+            "verdict", outcome=verdict.outcome.name, reason=verdict.reason.name, class_name=verdict.class_name,
+            score=round(verdict.score, 3), votes=f"{verdict.votes_for}/{verdict.votes_total}",
             total_s=round(verdict.times.total_s, 3),
-        )
+        )  # fmt: skip
 
     def _stop(self) -> None:
         self._serving = False
