@@ -18,8 +18,11 @@ from myrvm_core.graph import Graph, NodeDescription
 
 from myrvm_system.settings import ManagerSettings
 
-PROBE_PERIOD_S = 1.0
-IDLE_PROBES = 3  # looks in a row without a sign of life before a silent process counts as frozen
+BEAT_S = 1.0  # between two heartbeats of a node
+SUSPECT_S = 1.5 * BEAT_S  # silence after which a process is looked at
+PROBE_PERIOD_S = 0.5
+STOPPED_LOOKS = 2  # in a row, then a process that is stopped (SIGSTOP) is replaced, however short its silence
+IDLE_LOOKS = 3  # in a row, longer than a heartbeat: its main thread does not run although it is due
 UNHEARD_BEATS = 3  # heartbeats of an unchanged state after a request before the request counts as lost
 OWN_GAP_S = 1.0  # a longer time between two decisions means that the manager itself was held up
 
@@ -203,7 +206,7 @@ class _Node:
     last_error: str = ""
     probed_s: float = 0.0
     sample: Sample | None = None
-    idle_probes: int = 0
+    still_looks: int = 0  # looks in a row without a sign of life
 
     @property
     def alive(self) -> bool:
@@ -253,7 +256,7 @@ class Manager:
         elif node.gone:
             return  # heard late; its process has ended
         node.last_beat_s = now_s
-        node.sample, node.idle_probes = None, 0
+        node.sample, node.still_looks = None, 0
         node.level = beat.level
         if beat.level == Level.ERROR:
             node.last_error = beat.message
@@ -301,12 +304,18 @@ class Manager:
         stopped = sample.state in "Tt"
         idle = before is not None and sample.state == "S" and sample.run_ns == before.run_ns
         suspicious = stopped or (idle and node.flight is None and not self._deaf)
-        node.idle_probes = node.idle_probes + 1 if suspicious else 0
+        node.still_looks = node.still_looks + 1 if suspicious else 0
         silent_s = now_s - node.last_beat_s
         limit_s = self._settings.silence_limit_s
         if node.flight is not None:
             limit_s = max(limit_s, self._settings.transition_timeout_s)
-        if node.idle_probes >= (2 if stopped else IDLE_PROBES) or (silent_s > limit_s and not self._deaf):
+        # Idle takes a heartbeat longer than the time-out: if the manager is deaf, all others are silent by then.
+        frozen = (
+            node.still_looks >= STOPPED_LOOKS
+            if stopped
+            else (node.still_looks >= IDLE_LOOKS and silent_s > self._settings.heartbeat_timeout_s + SUSPECT_S)
+        )
+        if frozen or (silent_s > limit_s and not self._deaf):
             why = "stopped" if stopped else "idle" if idle else "busy beyond the limit"
             self._log(
                 "error", "no heartbeat: process is replaced", node, pid=node.pid, silent_s=round(silent_s, 1), why=why
@@ -493,7 +502,7 @@ class Manager:
                         f"no heartbeat within {self._settings.appear_timeout_s:g} s: is its process started?"
                     )
                     self._log("error", "missing", node)
-            elif self._silent(node, now_s) and now_s - node.probed_s >= PROBE_PERIOD_S:
+            elif now_s - node.last_beat_s > SUSPECT_S and now_s - node.probed_s >= PROBE_PERIOD_S:
                 node.probed_s = now_s
                 yield Probe(node.description.name, node.pid)
 
