@@ -46,7 +46,7 @@ def camera(graph: Any) -> Camera:
     return Camera(graph)
 
 
-def classify(graph: Any, arrived_ns: int = 0, timeout_s: float = 10.0) -> Verdict:
+def classify(graph: Any, arrived_ns: int = 0, timeout_s: float = 30.0) -> Verdict:
     request = Classify.Request(item_arrived_at=stamps.to_message(arrived_ns), timeout_s=timeout_s)
     return graph.call(Classify, "detector/classify", request).verdict
 

@@ -35,7 +35,7 @@ def test_callbacks_from_other_threads_run_in_the_order_of_the_calls(ros_domain: 
     thread = threading.Thread(target=ask)
     thread.start()
     thread.join()
-    end_s = time.monotonic() + 10.0
+    end_s = time.monotonic() + 60.0
     while len(ran) < 200 and time.monotonic() < end_s:
         executor.spin_once(timeout_sec=0.1)
     assert ran == list(range(200))
