@@ -16,8 +16,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from myrvm_interfaces.msg import NodeHealth
 from myrvm_ros.managed_node import HEARTBEAT_TOPIC
-from myrvm_sim.cabinet_client import CabinetClient
-from myrvm_sim.cabinet_client import running as running_cabinet
+from myrvm_sim.cabinet_client import CabinetClient, running
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile
@@ -127,12 +126,11 @@ def _yaml(value: Any) -> str:
 
 @pytest.fixture
 def cabinet(monkeypatch: pytest.MonkeyPatch) -> Iterator[CabinetClient]:
-    """A simulated cabinet: its GPIO chip is /dev/gpiochip0 here and in the nodes, its `/sys` is MYRVM_SYSFS."""
+    """A simulated cabinet that the nodes' `cabinet` drivers find."""
     with tempfile.TemporaryDirectory() as folder:  # a socket's path is short
         path = Path(folder) / "cabinet"
-        with running_cabinet(path, "--seed", "1") as variables, CabinetClient(path) as client:
-            for name, value in variables.items():
-                monkeypatch.setenv(name, value)
+        monkeypatch.setenv("MYRVM_CABINET", str(path))
+        with running(path, "--seed", "1"), CabinetClient(path) as client:
             yield client
 
 
