@@ -70,7 +70,7 @@ def test_diagnostics_and_limits_follow_the_machine(graph: Any, tmp_path: Path) -
     graph.wait(lambda: level("nodes: camera") == STALE, "the camera that never was there")
     graph.wait(lambda: level("nodes: health") in (OK, WARN), "its own heartbeat")
     names = {status.name for status in diagnostics[-1].status}
-    assert {"machine: cpu", "machine: memory", "machine: disk", "machine: network"} <= names
+    assert {f"machine: {name}" for name in ("cpu", "memory", "disk", "clock", "storage", "network")} <= names
     status = next(status for status in diagnostics[-1].status if status.name == "machine: cpu")
     assert {"load_percent", "cores"} <= {value.key for value in status.values}
     log = (paths.data() / "logs" / "health.jsonl").read_text().splitlines()

@@ -74,7 +74,7 @@ def test_a_hot_zone_limits_the_machine_and_says_so_until_it_has_cooled(tmp_path:
 def test_power_counts_at_once_and_only_what_was_ever_there_is_shown(tmp_path: Path) -> None:
     monitor = monitor_of(tmp_path)
     names = {finding.name for finding in monitor.look(0.0, Power())}
-    assert {"cpu", "memory", "disk", "disk free", "temperature", "clock unknown", "network"} == names
+    assert {"cpu", "memory", "disk", "disk free", "temperature", "clock unknown"} == names
     assert monitor.judge(0.1, Power(power_fail=True)).level == LimitLevel.PAUSED
     power_fail = named(monitor.look(0.2, Power(power_fail=True)), "power fail")
     assert (power_fail.level, power_fail.message) == (Level.ERROR, "the power fails: PAUSED")

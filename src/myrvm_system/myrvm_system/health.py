@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
-from socket import AF_INET
 
 import psutil
 
@@ -86,13 +85,13 @@ class Monitor:
         self.limits = Limits()
         psutil.cpu_percent()  # the first call only marks the beginning
 
-    def look(self, now_s: float, power: Power) -> list[Finding]:
-        """Findings for every resource, at `now_s` (monotonic)."""
+    def look(self, now_s: float, power: Power, wear_percent: float | None = None) -> list[Finding]:
+        """Findings for every resource, at `now_s` (monotonic); `wear_percent` is the used part of the disk's life."""
         board = self._board.look()
         disk, free_mb = self.disk()
         self._figures = Figures(
             {zone.name: zone.temperature_c for zone in board.zones}, disk_free_mb=free_mb,
-            clock_known=self._clock_known(),
+            disk_wear_percent=wear_percent, clock_known=self._clock_known(),
         )  # fmt: skip
         self.judge(now_s, power)
         return [
@@ -101,7 +100,6 @@ class Monitor:
             *disk,
             *judged(self._policy.judgements),
             *about_board(board),
-            network(),
         ]
 
     def judge(self, now_s: float, power: Power) -> Limits:
@@ -182,19 +180,6 @@ def about_board(board: BoardFigures) -> Iterator[Finding]:
         yield Finding("power mode", Level.OK, board.power_mode)
     if (load := board.gpu_load_percent) is not None:
         yield Finding("gpu", Level.OK, f"{load:.0f} %", {"load_percent": f"{load:.1f}"})
-
-
-def network() -> Finding:
-    """Whether any interface but the loopback is up, and the addresses."""
-    addresses = psutil.net_if_addrs()
-    up = sorted(name for name, state in psutil.net_if_stats().items() if state.isup and name != "lo")
-    values = {
-        name: " ".join(entry.address for entry in addresses.get(name, ()) if entry.family == AF_INET) for name in up
-    }
-    with_address = [name for name, address in values.items() if address]
-    if not with_address:
-        return Finding("network", Level.WARN, "no interface has an address: the machine serves offline", values)
-    return Finding("network", Level.OK, f"up: {', '.join(with_address)}", values)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 Publishes /diagnostics (diagnostic_msgs/DiagnosticArray), resources and nodes, once a period, and health/limits
 (OperatingLimits, latched), once a second and at each change. Hears system/node_health (NodeHealth) and, for the power,
-sensors/state (SensorState). `myrvm_system.health` measures, `myrvm_system.policy` judges.
+sensors/state (SensorState), for the network cloud/status (CloudStatus). `myrvm_system.health` and, on the worker,
+`myrvm_system.devices` measure, `myrvm_system.policy` judges.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ import time
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from myrvm_core.clock import Trust, machine_clock
-from myrvm_interfaces.msg import NodeHealth, OperatingLimits, SensorReading, SensorState
+from myrvm_interfaces.msg import CloudStatus, NodeHealth, OperatingLimits, SensorReading, SensorState
 from myrvm_ros.limits import LIMITS_PERIOD_S, LIMITS_TOPIC
 from myrvm_ros.managed_node import HEARTBEAT_TOPIC, Health, ManagedNode, run
+from rclpy.task import Future
 
 from myrvm_core import environment, paths
 from myrvm_core import graph as graph_file
 from myrvm_ros import qos
 from myrvm_system import policy
 from myrvm_system.board import Board, installed_jtop
+from myrvm_system.devices import LOOK_PERIOD_S, Devices, Line
 from myrvm_system.health import Finding, Heartbeat, Level, Monitor, Nodes, Power
 from myrvm_system.settings import HealthSettings
 
@@ -48,6 +51,9 @@ class HealthNode(ManagedNode[HealthSettings]):
         self._monitor = Monitor(
             settings, policy.Policy(table), board, lambda: clock.now().trust is not Trust.GUESSED, paths.data()
         )
+        self._devices = Devices(clock, paths.data(), sysfs)
+        self._device_findings: list[Finding] = []
+        self._line: Line | None = None
         names = (graph.manager.name, *graph.names)
         self._nodes = Nodes(names, settings.stale_after_s, settings.period_s + HELD_UP_S, time.monotonic())
         self._diagnostics = self.publisher(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
@@ -60,7 +66,10 @@ class HealthNode(ManagedNode[HealthSettings]):
         """Publish from now on."""
         self.subscription(NodeHealth, HEARTBEAT_TOPIC, self._on_heartbeat, qos.HEARTBEAT)
         self.subscription(SensorState, "sensors/state", self._on_sensors, qos.STATE)
+        self.subscription(CloudStatus, "cloud/status", self._on_cloud_status, qos.STATE)
         self.timer(self.settings.period_s, self._look)
+        self.timer(LOOK_PERIOD_S, self._look_at_devices)
+        self._look_at_devices()
         self.timer(LIMITS_PERIOD_S, self._publish_limits)
 
     def health(self) -> Health:
@@ -85,7 +94,7 @@ class HealthNode(ManagedNode[HealthSettings]):
         now_s = time.monotonic()
         if now_s - self._power_heard_s > SENSORS_STALE_S:
             self._power = Power()
-        resources = self._monitor.look(now_s, self._power)
+        resources = self._monitor.look(now_s, self._power, self._devices.wear_percent) + self._device_findings
         self._judged(self._monitor.limits)
         self._worst = max(resources, key=lambda finding: finding.level)
         message = DiagnosticArray(
@@ -94,6 +103,20 @@ class HealthNode(ManagedNode[HealthSettings]):
         )
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
+
+    def _on_cloud_status(self, message: CloudStatus) -> None:
+        states = {CloudStatus.ONLINE: "ONLINE", CloudStatus.CONNECTING: "CONNECTING", CloudStatus.OFFLINE: "OFFLINE"}
+        errors = {CloudStatus.ERROR_NETWORK: "NETWORK", CloudStatus.ERROR_SERVER: "SERVER",
+                  CloudStatus.ERROR_REFUSED: "REFUSED", CloudStatus.ERROR_PROTOCOL: "PROTOCOL"}  # fmt: skip
+        self._line = Line(states.get(message.state, "UNAUTHORIZED"), errors.get(message.last_error, ""))
+
+    def _look_at_devices(self) -> None:
+        def looked(done: Future) -> None:
+            if (error := done.exception()) is not None:
+                self.log.error("devices not looked at", error=str(error))
+            self._device_findings = done.result() or [] if error is None else []
+
+        self.run_in_worker(self._devices.look, self._line).add_done_callback(looked)
 
     def _judged(self, limits: policy.Limits) -> None:
         if limits.level == self._level:
