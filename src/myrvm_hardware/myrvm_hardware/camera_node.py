@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -24,6 +25,7 @@ from myrvm_hardware import calibration
 from myrvm_hardware.capture import Capture
 from myrvm_hardware.drivers import CAMERA_DRIVERS, Frame, find_driver
 from myrvm_hardware.settings import CameraSettings
+from myrvm_hardware.usb_camera import UsbCamera
 from myrvm_ros import image_codec, qos, stamps
 
 
@@ -46,7 +48,9 @@ class CameraNode(ManagedNode[CameraSettings]):
 
     def configure(self) -> None:
         """Find the driver, read the calibration, make the publishers."""
-        driver = find_driver(CAMERA_DRIVERS, self.settings.driver)(self.settings.device, self.settings)
+        settings = self.settings
+        driver = find_driver(CAMERA_DRIVERS, settings.driver)(settings.device, settings)
+        self._usb = UsbCamera(driver, settings.device, settings.usb_reset_after, self.log, Path(settings.sysfs_root))
         self._image = self.publisher(Image, "camera/image_raw", qos.IMAGE)
         self._compressed = self.publisher(CompressedImage, "camera/image_raw/compressed", qos.IMAGE)
         self._info_publisher = self.publisher(CameraInfo, "camera/camera_info", qos.IMAGE)
@@ -55,7 +59,7 @@ class CameraNode(ManagedNode[CameraSettings]):
         if self.settings.calibration_file:
             self._info = camera_info(calibration.load(self.settings.calibration_file), self.settings.frame_id)
         self._requests: list[Request] = []
-        self._capture = Capture(driver, self.settings, lambda: self.call_soon(self._publish), self._is_wanted, self.log)
+        self._capture = Capture(self._usb, settings, lambda: self.call_soon(self._publish), self._is_wanted, self.log)
 
     def activate(self) -> None:
         """Start the capture thread; an absent camera is tried again and again, and reported."""
@@ -76,7 +80,7 @@ class CameraNode(ManagedNode[CameraSettings]):
             "dropped": self._capture.dropped,
             "reopened": max(0, self._capture.thread.opened - 1),
             "last_frame_age_s": -1.0 if age_s is None else round(age_s, 2),
-        }
+        } | self._usb.values()
         if age_s is None or age_s > self.settings.lost_after_s:
             since = "yet" if age_s is None else f"for {age_s:.1f} s"
             return Health(NodeHealth.ERROR, f"no picture {since}: {self._capture.thread.problem or 'waiting'}", values)

@@ -22,6 +22,13 @@ class CameraSettings(Settings):
     frame_id: str = setting("camera", "Coordinate frame in the messages' headers.")
     calibration_file: str = setting("", "Calibration in ROS's camera_info YAML; empty: no camera_info is sent.")
     jpeg_quality: int = setting(80, "Quality of the compressed pictures.", minimum=1, maximum=100)
+    usb_reset_after: int = setting(
+        0,
+        "Take a USB camera off its bus and put it back after so many failures in a row; 0: never.",
+        minimum=0,
+        maximum=1000,
+    )
+    sysfs_root: str = setting("/sys", "Where a USB camera is looked for.", env="MYRVM_SYSFS")
     identical_frames: int = setting(
         30,
         "Open the camera again after so many identical pictures in a row (a real sensor has noise); 0: never.",
