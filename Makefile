@@ -5,7 +5,7 @@ SETUP := $(PYTHON) deploy/desk/setup.py
 IN_DESK := . .venv/desk.sh &&
 CODE := src deploy launch tests models
 
-.PHONY: help setup demo desk test lint format bench lock clean
+.PHONY: help setup demo desk test lint format bench powercut lock clean
 
 help:  ## List the commands
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 10
@@ -35,6 +35,11 @@ format:  ## Format the code
 bench:  ## Print the tables of figures, each with its peer in the same run
 	@$(SETUP) dev torch
 	@$(IN_DESK) for bench in tests/bench/bench_*.py; do echo "== $$bench"; python $$bench || exit 1; done
+
+powercut:  ## Cut the power 1,000 times inside deposits, start again, audit; then show that a sync left out is seen
+	@$(SETUP) dev
+	@$(IN_DESK) python tests/powercut/campaign.py --cuts 1000 $(ARGS)
+	@$(IN_DESK) set -o pipefail; ! python tests/powercut/campaign.py --cuts 100 --synchronous NORMAL | tail -1
 
 COMPILE := uv pip compile -q --universal --generate-hashes --no-header --no-annotate --python-version 3.10 pyproject.toml
 lock:  ## Pin the newest versions that pyproject.toml allows (needs uv)

@@ -24,7 +24,9 @@ from myrvm_core.deposit import (
     MachineDown,
     MachineUp,
     MoveGate,
+    PowerFailing,
     Recovered,
+    ReportStray,
     SessionEnded,
     SessionStarted,
     Show,
@@ -295,3 +297,77 @@ def test_whatever_happens_the_order_of_things_holds(events: list[Any], donations
         bench.do(VerdictGiven(FULL), Stored(), GateFinished(True), Updated(), TimedOut())
     assert bench.machine.state is State.IDLE
     assert bench.machine.current is None
+
+
+# Falls that no gate has moved, a supply that goes, sensors that were away
+
+
+def strays(effects: list[Effect]) -> list[State]:
+    return [effect.state for effect in effects if isinstance(effect, ReportStray)]
+
+
+def test_a_fall_while_idle_is_reported_and_nobody_is_credited() -> None:
+    bench = Bench()
+    assert strays(bench.do(ItemDropped(bench_ns(bench)))) == [State.IDLE]
+    assert bench.machine.state is State.IDLE
+    assert not [effect for effect in bench.effects if isinstance(effect, Update | Show | Store)]
+
+
+def bench_ns(bench: Bench) -> int:
+    return int(bench.now_s * 1e9) + 1
+
+
+def test_a_fall_from_before_the_start_is_no_stray_and_credits_nobody() -> None:
+    bench = Bench()
+    bench.do(ItemEntered(int(bench.now_s * 1e9), "deposit-1"), TimedOut(), VerdictGiven(ACCEPTED), Stored())
+    assert bench.do(ItemDropped(5)) == [], "heard again after the start"
+    assert bench.machine.state is State.ACCEPTING
+
+
+def test_an_accepted_item_that_falls_before_the_gate_moves_is_unresolved() -> None:
+    for early in (True, False):
+        bench = Bench()
+        bench.item()
+        fall = (ItemLeft(), ItemDropped(bench_ns(bench)))
+        effects = bench.do(*fall, VerdictGiven(ACCEPTED)) if early else bench.do(VerdictGiven(ACCEPTED), *fall)
+        assert strays(effects) == [State.CLASSIFYING if early else State.RECORDING]
+        assert bench.do(Stored()) == [Update("deposit-1", Stage.UNRESOLVED)]
+
+
+def test_a_refused_item_that_falls_into_the_bin_is_reported() -> None:
+    bench = Bench()
+    bench.item()
+    bench.do(VerdictGiven(FULL))
+    assert strays(bench.do(ItemLeft(), ItemDropped(bench_ns(bench)))) == [State.RETURNING]
+
+
+def test_when_the_supply_goes_a_fresh_item_stays_with_the_customer() -> None:
+    for judged in (False, True):
+        bench = Bench()
+        bench.item() if judged else bench.do(ItemEntered(0, "deposit-1"))
+        show, *others = bench.do(PowerFailing(True))
+        assert isinstance(show, Show)
+        assert (show.ending, show.verdict.reason, others) == (Ending.RETURNED, Reason.GATE_FAILED, [])
+        assert bench.do(TimedOut(), VerdictGiven(ACCEPTED)) == []
+        assert bench.machine.state is State.OUT_OF_ORDER
+        bench.do(ItemEntered(0, "deposit-2"), PowerFailing(False))
+        assert bench.machine.state is State.ITEM_DETECTED, "power is back: it serves without a visit"
+        assert bench.machine.current is not None
+        assert bench.machine.current.deposit_id == "deposit-2"
+
+
+def test_when_the_supply_goes_while_the_record_is_written_the_gate_does_not_move() -> None:
+    bench = Bench()
+    bench.item()
+    bench.do(VerdictGiven(ACCEPTED), PowerFailing(True))
+    assert bench.do(Stored()) == [Update("deposit-1", Stage.RETURNED)]
+    show, shown = bench.do(Updated())
+    assert isinstance(show, Show)
+    assert (show.ending, shown) == (Ending.RETURNED, Update("deposit-1", Stage.RETURNED, shown=True))
+
+
+def test_held_and_unwatched_an_item_is_offered_back_and_called_unresolved() -> None:
+    record = DepositRecord("deposit-1", "mineral", 0.9, 10, 5, ALICE)
+    bench = Bench(recovered=Recovered(present=record, blind=True))
+    bench.do(ItemEntered(0, "deposit-2"), GateFinished(True))
+    assert bench.do(ItemLeft()) == [Update("deposit-1", Stage.UNRESOLVED)]

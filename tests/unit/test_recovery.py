@@ -42,6 +42,12 @@ def test_what_has_ended_keeps_its_end() -> None:
     assert [stage for _, stage in resolve(ended, [9, 9, 9], item_present=True).ended] == [r.stage for r in ended]
 
 
+def test_an_item_that_the_sensors_did_not_watch_may_be_another_one() -> None:
+    assert not resolve([record(5)], [], item_present=True, watching_since_ns=4).blind
+    blind = resolve([record(5)], [], item_present=True, watching_since_ns=6)
+    assert (blind.present, blind.blind) == (record(5), True)
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 50), st.sampled_from(Stage)), unique_by=lambda pair: pair[0], max_size=8),
     st.lists(st.integers(0, 60), max_size=8),
@@ -68,6 +74,15 @@ def test_the_open_session_survives_a_restart_unless_it_is_too_old(tmp_path: Path
     assert file.read(2_000_000_000, 60) == replace(opened, items=3)
     file.write(None)
     assert file.read(2_000_000_000, 60) is None
+
+
+def test_a_session_file_that_is_too_old_is_removed_by_the_next_change(tmp_path: Path) -> None:
+    path = tmp_path / "session.json"
+    SessionFile(path).write(OpenSession(ALICE, 2, 20, seen_at_ns=1))
+    file = SessionFile(path)
+    assert file.read(now_ns=90_000_000_000, longest_s=60) is None
+    file.keep(None)
+    assert not path.exists(), "a clock that is set back would open the session again"
 
 
 def test_a_broken_session_file_is_no_session(tmp_path: Path) -> None:
