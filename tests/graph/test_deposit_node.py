@@ -14,6 +14,8 @@ from myrvm_interfaces.msg import (
     DepositResult,
     DepositState,
     GateState,
+    NodeHealth,
+    OperatingLimits,
     SensorEvent,
     SensorReading,
     SensorState,
@@ -21,11 +23,14 @@ from myrvm_interfaces.msg import (
     Verdict,
 )
 from myrvm_interfaces.srv import Classify, CommandGate, EndSession, LeaseDeposits, StartSession
+from myrvm_ros.managed_node import HEARTBEAT_TOPIC
 from myrvm_ros.stamps import to_ns
+from sensor_msgs.msg import CompressedImage
 
 from myrvm_ros import qos
 
 # A wait that a test lets run out is short; one that the test itself must keep to is long: the machine may be busy.
+JPEG = b"\xff\xd8 the judged frame \xff\xd9"
 SHORT = {"recover_s": 1.0, "settle_s": 0.05, "show_s": 0.2, "gate_s": 30.0, "drop_s": 2.0, "authorize_s": 0.5}
 
 
@@ -42,6 +47,8 @@ class Cabinet:
         self.publish_state()
         self.gate = node.create_publisher(GateState, "actuator/state", qos.STATE)
         self.system = node.create_publisher(SystemStatus, "system/status", qos.STATE)
+        self.limits = node.create_publisher(OperatingLimits, "health/limits", qos.STATE)
+        self.judged = node.create_publisher(CompressedImage, "detector/judged", qos.STATE)
         node.create_service(Classify, "detector/classify", self._classify)
         node.create_service(CommandGate, "actuator/command", self._command)
         self.states = graph.listen(DepositState, "deposit/state", qos.STATE)
@@ -54,6 +61,10 @@ class Cabinet:
 
     def _classify(self, request: Classify.Request, response: Classify.Response) -> Classify.Response:
         self.classified.append(to_ns(request.item_arrived_at))
+        picture = CompressedImage(format="jpeg", data=JPEG)
+        picture.header.stamp = self.graph.node.get_clock().now().to_msg()
+        self.verdict.frame_stamps = [picture.header.stamp]
+        self.judged.publish(picture)
         response.verdict = self.verdict
         return response
 
@@ -287,3 +298,83 @@ def test_out_of_order_no_item_is_taken_and_no_session_begins(cabinet: Cabinet) -
     assert not cabinet.classified
     cabinet.system.publish(SystemStatus(mode=SystemStatus.SERVING))
     cabinet.wait_for_command()
+
+
+def pictures(cabinet: Cabinet) -> dict[str, bytes]:
+    """Pictures that are kept, by deposit."""
+    return {path.stem: path.read_bytes() for path in (cabinet.graph.folder / "var" / "unresolved").glob("*.jpg")}
+
+
+def test_the_judged_picture_is_kept_while_a_deposit_is_not_settled(cabinet: Cabinet) -> None:
+    cabinet.enter()
+    cabinet.wait_for_command()
+    deposit_id = cabinet.states[-1].deposit_id
+    assert pictures(cabinet) == {deposit_id: JPEG}, "before the gate moves"
+    cabinet.fall()
+    cabinet.wait_for_result()
+    cabinet.finish()
+    cabinet.graph.wait(lambda: not pictures(cabinet), "settled, no picture")
+    cabinet.wait_for(State.IDLE)
+    cabinet.enter()
+    cabinet.wait_for_command(2)
+    cabinet.leave()
+    cabinet.finish()
+    result = cabinet.wait_for_result(2)
+    assert result.outcome == Ending.UNRESOLVED
+    cabinet.wait_for_rows(dead=1)
+    assert pictures(cabinet) == {result.deposit_id: JPEG}
+
+
+def test_limits_let_the_item_in_the_machine_finish_and_no_new_one_begin(cabinet: Cabinet) -> None:
+    cabinet.enter()
+    cabinet.wait_for_command()
+    cabinet.limits.publish(OperatingLimits(level=OperatingLimits.PAUSED))
+    cabinet.fall()
+    cabinet.finish()
+    assert cabinet.wait_for_result().outcome == Ending.ACCEPTED
+    cabinet.wait_for(State.OUT_OF_ORDER)
+    cabinet.enter()
+    answer = cabinet.graph.call(StartSession, "deposit/start_session", StartSession.Request(kind=SessionKind.DONATION))
+    assert answer.refusal == StartSession.Request.REFUSED_OUT_OF_ORDER
+    assert len(cabinet.classified) == 1
+    cabinet.limits.publish(OperatingLimits(level=OperatingLimits.NORMAL))
+    cabinet.wait_for_command(2)
+
+
+def test_when_the_supply_fails_the_item_stays_and_is_looked_at_again_when_it_is_back(cabinet: Cabinet) -> None:
+    cabinet.sense(SensorReading.ROLE_POWER_FAIL)
+    cabinet.wait_for(State.OUT_OF_ORDER)
+    cabinet.enter()
+    cabinet.graph.wait(lambda: cabinet.levels[SensorReading.ROLE_ENTRY].level == SensorReading.LEVEL_ACTIVE, "an item")
+    assert not cabinet.commands
+    cabinet.sense(SensorReading.ROLE_POWER_FAIL, active=False)
+    assert cabinet.wait_for_command().verb == CommandGate.Request.ACCEPT
+    cabinet.fall()
+    cabinet.finish()
+    assert cabinet.wait_for_result().outcome == Ending.ACCEPTED
+
+
+def test_a_fall_without_the_gate_is_written_down_and_credits_nobody(cabinet: Cabinet) -> None:
+    health: list[NodeHealth] = cabinet.graph.listen(NodeHealth, HEARTBEAT_TOPIC, qos.HEARTBEAT)
+    cabinet.sense(SensorReading.ROLE_DROP)
+    cabinet.sense(SensorReading.ROLE_DROP, active=False)
+    cabinet.graph.wait(lambda: cabinet.buffer and cabinet.buffer[-1].telemetry == 1, "the fall in the buffer")
+    cabinet.graph.wait(
+        lambda: any(beat.node == "deposit" and beat.level == NodeHealth.WARN for beat in health), "a warning"
+    )
+    assert lease(cabinet) == []
+
+
+def test_after_a_blind_start_the_item_is_offered_back_and_the_record_unresolved(cabinet: Cabinet) -> None:
+    cabinet.enter()
+    cabinet.wait_for_command()
+    cabinet.kill()
+    cabinet.finish(GateState.OUTCOME_INTERLOCK)
+    cabinet.go_blind(item_present=True)
+    cabinet.restart()
+    assert cabinet.wait_for_command(2).verb == CommandGate.Request.RETURN
+    cabinet.leave()
+    cabinet.finish()
+    assert cabinet.wait_for_result().outcome == Ending.UNRESOLVED
+    cabinet.wait_for_rows(held=0, pending=0, dead=1)
+    assert lease(cabinet) == []
