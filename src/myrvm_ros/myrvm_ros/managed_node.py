@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,7 @@ from myrvm_ros.parameters import Parameters
 
 HEARTBEAT_TOPIC = "system/node_health"
 HEARTBEAT_PERIOD_S = 1.0
+DELIVERY_S = 0.1  # an answer sent so long ago has reached its caller
 HEARTBEAT_UNCONFIGURED_S = 0.2  # a new process is noticed soon
 RCLError: type[Exception] = rclpy_implementation.RCLError
 InvalidHandle: type[Exception] = rclpy_implementation.InvalidHandle
@@ -70,6 +72,7 @@ class ManagedNode(LifecycleNode, Generic[S]):
         self._configured = ExitStack()
         self._active = ExitStack()
         self._phase = self._configured
+        self._answered_s = -DELIVERY_S
         self._monotonic = Clock(clock_type=ClockType.STEADY_TIME)
         self._pending: set[Timer] = set()  # one-shot timers that have not fired
         self._failure = ""
@@ -123,13 +126,19 @@ class ManagedNode(LifecycleNode, Generic[S]):
                 send(response, header)
 
         service.send_response = send_when_done
-        self.on_release(self.destroy_service, service)
+        self.on_release(self._destroy_service, service)
+
+    def _destroy_service(self, service: Any) -> None:
+        if time.monotonic() - self._answered_s < DELIVERY_S:
+            time.sleep(DELIVERY_S)  # Fast DDS drops what a destroyed writer has not delivered yet
+        self.destroy_service(service)
 
     def _answer(self, send: Callable[[Any, Any], None], done: Future, header: Any) -> None:
         if done.cancelled():
             return
         try:
             send(done.result(), header)
+            self._answered_s = time.monotonic()
         except InvalidHandle:
             self.log.debug("the service was released before its answer was ready")
         except Exception:  # the caller times out; the node lives
