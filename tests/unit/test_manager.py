@@ -22,6 +22,7 @@ from myrvm_system.manager import (
     Transition,
     Verb,
 )
+from myrvm_system.policy import Cause, LimitLevel
 from myrvm_system.settings import ManagerSettings
 
 GRAPH = {
@@ -38,6 +39,18 @@ GRAPH = {
     "manager": {"package": "p", "executable": "e"},
     "defaults": {"restart": {"limit": 2, "window_s": 60.0, "backoff_s": [0.2, 1.0]}},
 }  # fmt: skip
+# The same with a node that watches the power, and one that serves customers.
+WATCHED = parse(
+    {
+        **GRAPH,
+        "nodes": {
+            **GRAPH["nodes"],
+            "health": {"package": "p", "executable": "e", "reason": "HEALTH", "essential": False, "watches": True},
+            "deposit": {**GRAPH["nodes"]["deposit"], "serves_customers": True},
+        },
+    },
+    "test",
+)
 TICK_S = 0.2
 
 
@@ -73,7 +86,7 @@ class World:
         self.manager = self.new_manager()
 
     def new_manager(self) -> Manager:
-        return Manager(self.graph, self.options, self.now_s, random.Random(self.seed))
+        return Manager(self.graph, self.options, self.now_s, generator=random.Random(self.seed))
 
     @property
     def now_ns(self) -> int:
@@ -397,7 +410,107 @@ def test_restart_of_one_node_goes_through_all_states(up: World) -> None:
         "detector DEACTIVATE", "detector ACTIVATE",
     ]  # fmt: skip
     with pytest.raises(SettingsError, match="'nobody' is not allowed: one of buffer"):
-        up.manager.command(up.now_s, Verb.RESTART, "nobody")
+        up.manager.check(Verb.RESTART, "nobody")
+
+
+@pytest.fixture
+def watched() -> World:
+    world = World(WATCHED)
+    world.manager.cloud(online=True)
+    world.run(3.0)
+    assert world.mode == Mode.SERVING
+    world.log.clear()
+    return world
+
+
+def test_maintenance_takes_only_the_nodes_that_serve_customers_down(watched: World) -> None:
+    watched.command(Verb.MAINTENANCE)
+    watched.run(2.0)
+    assert watched.log == ["deposit DEACTIVATE"]
+    assert (watched.mode, watched.manager.view().reasons, watched.manager.outcome()) == (
+        Mode.MAINTENANCE, (), (True, ""),
+    )  # fmt: skip
+    watched.kill("camera")
+    assert (watched.mode, watched.manager.view().reasons) == (Mode.MAINTENANCE, ("CAMERA",))
+    watched.kill("deposit")
+    watched.run(5.0)
+    assert (watched.mode, watched.node("deposit").state) == (Mode.MAINTENANCE, State.INACTIVE)
+    watched.command(Verb.RESTART, "camera")
+    watched.run(3.0)
+    assert watched.mode == Mode.MAINTENANCE
+    watched.command(Verb.RESUME)
+    watched.run(2.0)
+    assert watched.mode == Mode.SERVING
+
+
+def test_maintenance_is_shown_only_when_nobody_is_served_any_more(watched: World) -> None:
+    watched.refuse.add(("deposit", Transition.DEACTIVATE))
+    watched.command(Verb.MAINTENANCE)
+    watched.run(1.0)
+    assert watched.mode == Mode.STOPPING
+    watched.refuse.clear()
+    watched.run(5.0)
+    assert watched.mode == Mode.MAINTENANCE
+
+
+def test_a_new_manager_keeps_the_standing_order(watched: World) -> None:
+    for verb, mode in ((Verb.MAINTENANCE, Mode.MAINTENANCE), (Verb.PAUSE, Mode.PAUSED)):
+        watched.command(verb)
+        watched.run(2.0)
+        watched.manager = Manager(WATCHED, watched.options, watched.now_s, verb, random.Random(1))
+        watched.run(3.0)
+        assert watched.mode == mode
+        assert watched.node("deposit").state == State.INACTIVE
+        assert watched.node("health").state == State.ACTIVE  # it watches power and heat in PAUSE too
+
+
+@pytest.mark.parametrize(
+    ("level", "causes", "mode", "reasons"),
+    [
+        (LimitLevel.WARN, (Cause.TEMPERATURE,), Mode.SERVING, ()),
+        (LimitLevel.WARN, (Cause.CLOCK,), Mode.DEGRADED, ("CLOCK",)),
+        (LimitLevel.SLOW, (Cause.TEMPERATURE,), Mode.DEGRADED, ("TEMPERATURE",)),
+        (LimitLevel.PAUSED, (Cause.POWER, Cause.STORAGE), Mode.OUT_OF_ORDER, ("POWER", "STORAGE")),
+        (LimitLevel.SHUTDOWN, (Cause.POWER,), Mode.OUT_OF_ORDER, ("POWER",)),
+    ],
+)
+def test_limits_show_in_mode_and_reasons(
+    watched: World, level: LimitLevel, causes: tuple[Cause, ...], mode: Mode, reasons: tuple[str, ...]
+) -> None:
+    watched.manager.limits(level, causes)
+    assert (watched.mode, watched.manager.view().reasons) == (mode, reasons)
+    watched.run(2.0)
+    assert watched.log == []
+    watched.manager.limits(LimitLevel.NORMAL, ())
+    assert watched.mode == Mode.SERVING
+
+
+def test_switching_off_shuts_all_down_but_who_watches_and_can_be_called_off(watched: World) -> None:
+    watched.manager.limits(LimitLevel.SHUTDOWN, (Cause.POWER,))
+    watched.manager.switch_off()
+    assert watched.mode == Mode.STOPPING
+    with pytest.raises(SettingsError, match=r"RESUME is not allowed: the machine is being switched off \(POWER\)"):
+        watched.manager.check(Verb.RESUME)
+    watched.run(6.0)
+    assert watched.manager.at_rest
+    assert (watched.mode, watched.manager.view().reasons) == (Mode.STOPPED, ("POWER",))
+    assert watched.log.index("deposit ACTIVE_SHUTDOWN") < watched.log.index("buffer ACTIVE_SHUTDOWN")
+    assert {watched.node(name).state for name in GRAPH["nodes"]} == {State.UNCONFIGURED}  # new processes wait
+    assert watched.node("health").state == State.ACTIVE
+    watched.manager.limits(LimitLevel.NORMAL, ())
+    watched.manager.serve_again()
+    watched.run(3.0)
+    assert watched.mode == Mode.SERVING
+
+
+def test_what_was_paused_is_paused_again_when_switching_off_is_called_off(watched: World) -> None:
+    watched.command(Verb.PAUSE)
+    watched.run(2.0)
+    watched.manager.switch_off()
+    watched.run(6.0)
+    watched.manager.serve_again()
+    watched.run(5.0)
+    assert watched.mode == Mode.PAUSED
 
 
 def test_a_process_that_never_appears_is_said_loudly() -> None:
@@ -424,6 +537,9 @@ TROUBLES = [
     "reset",
     "shutdown",
     "restart",
+    "maintenance",
+    "switch off",
+    "serve again",
     "manager",
     "refuse",
     "wait",
@@ -444,7 +560,7 @@ def test_whatever_happens_a_startup_in_peace_ends_with_all_active(
     trouble: list[tuple[str, str, float]], seed: int
 ) -> None:
     """The property that matters: no sequence of troubles leaves a state that STARTUP cannot bring up."""
-    world = World(seed=seed)
+    world = World(WATCHED, seed=seed)
     world.manager.cloud(online=True)
     for what, name, wait_s in trouble:
         process = world.processes.get(name)
@@ -463,7 +579,13 @@ def test_whatever_happens_a_startup_in_peace_ends_with_all_active(
             world.refuse ^= {(name, Transition.ACTIVATE)}
         elif what == "restart":
             world.command(Verb.RESTART, name)
-        elif what in ("pause", "resume", "reset", "shutdown"):
+        elif what == "switch off":
+            world.manager.limits(LimitLevel.SHUTDOWN, (Cause.POWER,))
+            world.manager.switch_off()
+        elif what == "serve again":
+            world.manager.limits(LimitLevel.NORMAL, ())
+            world.manager.serve_again()
+        elif what in ("pause", "resume", "reset", "shutdown", "maintenance"):
             world.command(Verb[what.upper()])
         world.run(wait_s)
         view = world.manager.view()
@@ -472,6 +594,8 @@ def test_whatever_happens_a_startup_in_peace_ends_with_all_active(
     world.lose_answers = 0
     for process in world.processes.values():
         process.frozen = ""
+    world.manager.limits(LimitLevel.NORMAL, ())
+    world.manager.serve_again()
     world.run(5.0)
     world.command(Verb.STARTUP)
     world.run(15.0)

@@ -42,6 +42,8 @@ class NodeDescription(BaseModel):
     start_after: tuple[str, ...] = ()
     restart_with: tuple[str, ...] = ()
     essential: bool = True
+    serves_customers: bool = False
+    watches: bool = False
     reason: str = ""
     restart: RestartPolicy = RestartPolicy()
 

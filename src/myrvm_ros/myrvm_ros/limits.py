@@ -29,6 +29,7 @@ class Limits:
 
     def __init__(self, node: ManagedNode[Any], changed: Callable[[OperatingLimits], None]) -> None:
         self.current = OperatingLimits()
+        self.silent = True  # nobody says what is allowed
         self._changed = changed
         self._heard_s = time.monotonic()
         changed(self.current)
@@ -36,12 +37,13 @@ class Limits:
         node.timer(SILENCE_S / 2, self._look)
 
     def _on_limits(self, message: OperatingLimits) -> None:
-        self._heard_s = time.monotonic()
+        self._heard_s, self.silent = time.monotonic(), False
         before, self.current = self.current, message
         if (message.level, message.frame_rate_limit_hz) != (before.level, before.frame_rate_limit_hz):
             self._changed(message)
 
     def _look(self) -> None:
-        if self.current.level != OperatingLimits.NORMAL and time.monotonic() - self._heard_s > SILENCE_S:
-            self.current = OperatingLimits()
-            self._changed(self.current)
+        if not self.silent and time.monotonic() - self._heard_s > SILENCE_S:
+            before, self.current, self.silent = self.current, OperatingLimits(), True
+            if before.level != OperatingLimits.NORMAL:
+                self._changed(self.current)

@@ -1,30 +1,41 @@
 """Brings the graph up and keeps it up; `myrvm_system.manager` decides, this node carries facts in and requests out.
 
-Hears system/node_health (NodeHealth), cloud/status (CloudStatus); publishes system/status (SystemStatus, latched);
-serves system/manage (ManageSystem); calls `<node>/change_state` (lifecycle_msgs/ChangeState) of every node.
+Hears system/node_health (NodeHealth), cloud/status (CloudStatus), health/limits (OperatingLimits), deposit/state
+(DepositState); publishes system/status (SystemStatus, latched); serves system/manage (ManageSystem); calls
+`<node>/change_state` (lifecycle_msgs/ChangeState) of every node; runs the command that switches the machine off.
 A managed node itself, that configures and activates itself: one way for settings, heartbeat and outsiders.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from lifecycle_msgs.srv import ChangeState
+from myrvm_core.clock import LinuxKernel
 from myrvm_core.errors import SettingsError
-from myrvm_interfaces.msg import CloudStatus, NodeHealth, NodeStatus, SystemStatus
+from myrvm_interfaces.msg import CloudStatus, DepositState, NodeHealth, SystemStatus
 from myrvm_interfaces.srv import ManageSystem
+from myrvm_ros.limits import Limits
 from myrvm_ros.managed_node import HEARTBEAT_TOPIC, Health, ManagedNode, run
 from myrvm_ros.stamps import to_ns
 from rclpy.task import Future
 
 from myrvm_core import graph as graph_file
+from myrvm_core import paths
 from myrvm_ros import qos
 from myrvm_system.manager import Beat, Kill, Manager, Mode, Probe, Request, SystemView, Verb
+from myrvm_system.messages import status_message
+from myrvm_system.policy import Cause, LimitLevel
+from myrvm_system.power_off import PowerOff, Step, run_command
 from myrvm_system.process import Processes, look
 from myrvm_system.settings import ManagerSettings
+from myrvm_system.standing_order import KEPT_VERBS, Order, OrderFile
 
 TICK_S = 0.2
+WITHOUT_ITEM = (DepositState.IDLE, DepositState.SESSION, DepositState.OUT_OF_ORDER)
 
 
 class LifecycleManagerNode(ManagedNode[ManagerSettings]):
@@ -39,7 +50,17 @@ class LifecycleManagerNode(ManagedNode[ManagerSettings]):
     def configure(self) -> None:
         """Read the graph and meet its nodes."""
         graph = graph_file.load()
-        self._manager = Manager(graph, self.settings, time.monotonic())
+        self._order_file = OrderFile(paths.data() / "system" / "order.json")
+        self._order = self._order_file.read()
+        self._problem = self._order_file.problem
+        if self._problem:
+            self.log.error("standing order", error=self._problem)
+        self._boot_id = LinuxKernel().boot_id
+        self._manager = Manager(graph, self.settings, time.monotonic(), self._order.verb)
+        self._power_off = PowerOff(
+            self.settings, self._boot_id != "" and self._order.switched_off_boot == self._boot_id
+        )
+        self._deposit_state = DepositState.IDLE
         self._processes = Processes()
         self.on_release(self._processes.close)
         self._change_state = {name: self.client(ChangeState, f"{name}/change_state") for name in graph.names}
@@ -51,14 +72,17 @@ class LifecycleManagerNode(ManagedNode[ManagerSettings]):
         """Begin to hear and to act."""
         self.subscription(NodeHealth, HEARTBEAT_TOPIC, self._on_heartbeat, qos.HEARTBEAT)
         self.subscription(CloudStatus, "cloud/status", self._on_cloud, qos.STATE)
+        self.subscription(DepositState, "deposit/state", self._on_deposit_state, qos.STATE)
+        self._limits = Limits(self, lambda _: None)  # read at each tick
         self.service(ManageSystem, "system/manage", self._on_manage)
         self.timer(TICK_S, self._act)
         self._act()
 
     def health(self) -> Health:
-        """The mode by name."""
+        """The mode by name; a warning where an order could not be kept, or the machine not be switched off."""
         view = self._manager.view()
-        return Health(message=f"{view.mode.name.lower()} {' '.join(view.reasons)}".strip())
+        mode = f"{view.mode.name.lower()} {' '.join(view.reasons)}".strip()
+        return Health(NodeHealth.WARN, f"{mode}; {self._problem}") if self._problem else Health(message=mode)
 
     def _on_heartbeat(self, message: NodeHealth) -> None:
         beat = Beat(
@@ -74,10 +98,14 @@ class LifecycleManagerNode(ManagedNode[ManagerSettings]):
         self._manager.cloud(message.state == CloudStatus.ONLINE)
         self._act()
 
+    def _on_deposit_state(self, message: DepositState) -> None:
+        self._deposit_state = message.state
+        self._act()
+
     def _on_manage(self, request: ManageSystem.Request, response: ManageSystem.Response) -> Any:
         try:
             verb = Verb(request.verb)
-            self._manager.command(time.monotonic(), verb, request.node)
+            self._manager.check(verb, request.node)
         except ValueError:
             response.message = f"verb = {request.verb} is not allowed: {', '.join(f'{v.value} {v.name}' for v in Verb)}"
             return response
@@ -85,11 +113,32 @@ class LifecycleManagerNode(ManagedNode[ManagerSettings]):
             response.message = str(error)
             return response
         self.log.info("verb", verb=verb.name, about=request.node)
-        self._end_verb(False, f"replaced by {verb.name}")
         future = Future()
-        self._waiting = (future, time.monotonic() + self.settings.manage_timeout_s, verb)
-        self._act()
+
+        def kept() -> None:
+            self._end_verb(False, f"replaced by {verb.name}")
+            self._waiting = (future, time.monotonic() + self.settings.manage_timeout_s, verb)
+            self._manager.command(time.monotonic(), verb, request.node)
+            self._act()
+
+        if verb == Verb.RESTART:
+            kept()
+        else:  # first on disk, then obeyed: a verb that was confirmed survives whatever comes
+            self._problem = ""
+            self._keep(replace(self._order, verb=verb if verb in KEPT_VERBS else None), kept)
         return future
+
+    def _keep(self, order: Order, then: Callable[[], None]) -> None:
+        """Put the order on disk, then go on: a full disk keeps nobody from pausing."""
+
+        def written(done: Future) -> None:
+            if (error := done.exception()) is not None:
+                self._problem = f"order is not kept: {error}"
+                self.log.error("standing order", error=self._problem)
+            then()
+
+        self._order = order
+        self.run_in_worker(self._order_file.write, order).add_done_callback(written)
 
     def _end_verb(self, success: bool, message: str) -> None:
         if self._waiting is not None:
@@ -98,6 +147,9 @@ class LifecycleManagerNode(ManagedNode[ManagerSettings]):
 
     def _act(self) -> None:
         now_s = time.monotonic()
+        limits = self._limits.current
+        self._manager.limits(LimitLevel(limits.level), tuple(Cause(cause) for cause in limits.causes))
+        self._go_on_with_power_off(now_s, None if self._limits.silent else LimitLevel(limits.level))
         for name, pid in self._processes.ended():
             self._manager.ended(now_s, name, pid)
         for action in self._manager.decide(now_s):
@@ -106,6 +158,33 @@ class LifecycleManagerNode(ManagedNode[ManagerSettings]):
             elif isinstance(action, Probe):
                 self._kill(self._manager.probed(now_s, action.node, look(action.pid)))
         self._report(now_s)
+
+    def _go_on_with_power_off(self, now_s: float, level: LimitLevel | None) -> None:
+        item_inside = self._manager.customers_served and self._deposit_state not in WITHOUT_ITEM
+        stopped = self._manager.switching_off and self._manager.at_rest
+        step = self._power_off.decide(now_s, level, item_inside, stopped)
+        if step is None:
+            return
+        self.log.warning("switching off", step=step.value, why=self._limits.current.message)
+        if step is Step.SERVING:
+            self._problem = ""
+            self._manager.serve_again()
+            self._keep(replace(self._order, switched_off_boot=""), lambda: None)
+        elif step is Step.STOPPING:
+            self._end_verb(False, "the machine is switched off")
+            self._manager.switch_off()
+        elif step is Step.OFF and self._power_off.take_order():
+            self._keep(replace(self._order, switched_off_boot=self._boot_id), self._run_power_off_command)
+
+    def _run_power_off_command(self) -> None:
+        def ran(done: Future) -> None:
+            if (error := done.exception()) is not None:
+                self._problem = f"machine is not switched off: {error}"
+                self.log.error("command failed", error=str(error))
+
+        words = self.settings.power_off_command
+        self.log.warning("command", words=words)
+        self.run_in_worker(run_command, words, paths.data()).add_done_callback(ran)
 
     def _ask(self, now_s: float, request: Request) -> None:
         client = self._change_state[request.node]
@@ -140,7 +219,7 @@ class LifecycleManagerNode(ManagedNode[ManagerSettings]):
             ):
                 self.log.info("mode", mode=view.mode.name, reasons=list(view.reasons))
             self._shown = view
-            self._status.publish(self._to_message(view))
+            self._status.publish(status_message(view, self.get_clock().now().to_msg()))
         if self._waiting is not None:
             _, until_s, verb = self._waiting
             outcome = self._manager.outcome()
@@ -150,22 +229,6 @@ class LifecycleManagerNode(ManagedNode[ManagerSettings]):
                 outcome = False, f"{verb.name} has not ended within {limit}: {'; '.join(wrong)}"
             if outcome is not None:
                 self._end_verb(*outcome)
-
-    def _to_message(self, view: SystemView) -> SystemStatus:
-        message = SystemStatus(
-            mode=int(view.mode),
-            reasons=[getattr(SystemStatus, f"REASON_{reason}") for reason in view.reasons],
-            nodes=[
-                NodeStatus(
-                    name=node.name, lifecycle_state=node.state, alive=node.alive, given_up=node.given_up,
-                    restarts=node.restarts, pid=node.pid, last_error=node.last_error,
-                )
-                for node in view.nodes
-            ],
-            start_time_s=view.start_time_s,
-        )  # fmt: skip
-        message.header.stamp = self.get_clock().now().to_msg()
-        return message
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from enum import IntEnum
 from myrvm_core.errors import SettingsError
 from myrvm_core.graph import Graph, NodeDescription
 
+from myrvm_system.policy import Cause, LimitLevel
 from myrvm_system.settings import ManagerSettings
 
 BEAT_S = 1.0  # between two heartbeats of a node
@@ -58,6 +59,7 @@ class Verb(IntEnum):
     RESET = 4
     SHUTDOWN = 5
     RESTART = 6
+    MAINTENANCE = 7
 
 
 class Mode(IntEnum):
@@ -70,6 +72,7 @@ class Mode(IntEnum):
     OUT_OF_ORDER = 5
     PAUSED = 6
     STOPPING = 7
+    MAINTENANCE = 8
 
 
 class Level(IntEnum):
@@ -92,6 +95,7 @@ AFTER = {
 TARGETS = {
     Verb.STARTUP: State.ACTIVE,
     Verb.RESUME: State.ACTIVE,
+    Verb.MAINTENANCE: State.ACTIVE,  # but the nodes that serve customers
     Verb.PAUSE: State.INACTIVE,
     Verb.RESET: State.UNCONFIGURED,
     Verb.SHUTDOWN: State.FINALIZED,
@@ -218,10 +222,23 @@ class _Node:
 
 
 class Manager:
-    """The lifecycle manager's mind."""
+    """The lifecycle manager's mind.
+
+    Args:
+        graph: the nodes.
+        settings: of the manager.
+        now_s: monotonic.
+        order: the verb that stood when the last manager ended; None for a start like any other.
+        generator: of the waits before restarts.
+    """
 
     def __init__(
-        self, graph: Graph, settings: ManagerSettings, now_s: float, generator: random.Random | None = None
+        self,
+        graph: Graph,
+        settings: ManagerSettings,
+        now_s: float,
+        order: Verb | None = None,
+        generator: random.Random | None = None,
     ) -> None:
         self._graph = graph
         self._settings = settings
@@ -230,7 +247,9 @@ class Manager:
         self._order = [name for layer in graph.layers() for name in layer]
         self._nodes = {name: _Node(graph.node(name), gone_since_s=now_s) for name in self._order}
         self._tickets = 0
-        self._target = State.UNCONFIGURED
+        self._standing = Verb.RESET  # the verb that holds until the next one
+        self._switching_off = False
+        self._limits: tuple[LimitLevel, tuple[Cause, ...]] = (LimitLevel.NORMAL, ())
         self._verb: Verb | None = None
         self._verb_node = ""
         self._coming_up = False
@@ -239,8 +258,8 @@ class Manager:
         self._start_time_s = 0.0
         self._online = False
         self.events: list[Event] = []
-        if settings.autostart:
-            self.command(now_s, Verb.STARTUP)
+        if order is not None or settings.autostart:
+            self.command(now_s, order or Verb.STARTUP)
 
     # Facts
 
@@ -286,7 +305,7 @@ class Manager:
             return
         node.gone, node.gone_since_s, node.missed = True, now_s, False
         node.state, node.flight = State.UNKNOWN, None
-        if self._target == State.FINALIZED or name in self._shut_down:
+        if self._goal(node) == State.FINALIZED or name in self._shut_down:
             self._shut_down.add(name)
             return
         node.last_error = f"process {pid} ended"
@@ -328,44 +347,85 @@ class Manager:
         """Whether the server is reached."""
         self._online = online
 
+    def limits(self, level: LimitLevel, causes: tuple[Cause, ...]) -> None:
+        """What the health policy allows."""
+        self._limits = (level, causes)
+
     # Verbs
 
-    def command(self, now_s: float, verb: Verb, name: str = "") -> None:
-        """Take a verb of ManageSystem.
+    def check(self, verb: Verb, name: str = "") -> None:
+        """Whether the verb may be given.
 
         Raises:
-            SettingsError: RESTART names no node of the graph.
+            SettingsError: RESTART names no node of the graph, or the machine is being switched off.
         """
+        if verb == Verb.RESTART and name not in self._nodes:
+            raise SettingsError(f"node = {name!r} is not allowed: one of {', '.join(self._graph.names)}")
+        if self._switching_off:
+            causes = ", ".join(cause.name for cause in self._limits[1])
+            raise SettingsError(f"verb = {verb.name} is not allowed: the machine is being switched off ({causes})")
+
+    def command(self, now_s: float, verb: Verb, name: str = "") -> None:
+        """Take a verb that `check` has let through; while the machine is being switched off it only stands."""
         if verb == Verb.RESTART:
-            if name not in self._nodes:
-                raise SettingsError(f"node = {name!r} is not allowed: one of {', '.join(self._graph.names)}")
             node = self._nodes[name]
             self._forgive(node)
             node.floor, node.restarted = State.UNCONFIGURED, True
         else:
-            self._target = TARGETS[verb]
+            self._standing = verb
             for node in self._nodes.values():
                 node.floor = None
                 if verb == Verb.STARTUP:
                     self._forgive(node)
                 elif verb != Verb.PAUSE or node.state == State.ACTIVE:
                     node.left_alone = False
-            self._coming_up = self._target == State.ACTIVE
-            self._shut_down.clear()
+            self._coming_up = verb in (Verb.STARTUP, Verb.RESUME)
+            if not self._switching_off:
+                self._shut_down.clear()
             if verb == Verb.SHUTDOWN:
                 self._shut_down = {node.description.name for node in self._nodes.values() if node.gone}
             if verb == Verb.STARTUP and self._start_time_s == 0.0:
                 self._begun_s = now_s
         self._verb, self._verb_node = verb, name
 
+    def switch_off(self) -> None:
+        """Shut all down but the nodes that watch; the standing verb comes back with `serve_again`."""
+        self._switching_off = True
+        self._shut_down = {name for name, node in self._nodes.items() if node.gone and not node.description.watches}
+
+    def serve_again(self) -> None:
+        """The machine is not to be switched off after all."""
+        self._switching_off = False
+        self._shut_down.clear()
+        self._coming_up = self._standing in (Verb.STARTUP, Verb.RESUME)
+
+    @property
+    def switching_off(self) -> bool:
+        """Between `switch_off` and `serve_again`."""
+        return self._switching_off
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether every node is where it is to be, or on its way up again."""
+        return self._at_rest()
+
+    @property
+    def customers_served(self) -> bool:
+        """Whether a node that serves customers is active, or may be: not heard of yet, or in between."""
+        return any(
+            node.state in (State.ACTIVE, State.UNKNOWN) if node.alive else node.pid == 0 and not node.missed
+            for node in self._nodes.values()
+            if node.description.serves_customers
+        )
+
     def outcome(self) -> tuple[bool, str] | None:
         """How the last verb ended; None while it is under way."""
         names = [self._verb_node] if self._verb == Verb.RESTART else self._order
         nodes = [self._nodes[name] for name in names]
-        if self._target == State.ACTIVE:
-            if any(not ((node.active and node.floor is None) or self._stuck(node)) for node in nodes):
+        if TARGETS[self._standing] == State.ACTIVE and not self._switching_off:
+            if any(not (self._arrived(node) or self._stuck(node)) for node in nodes):
                 return None
-            bad = [node for node in nodes if not node.active]
+            bad = [node for node in nodes if not self._arrived(node)]
             lines = [f"{node.description.name}: {node.last_error or 'waits for another'}" for node in bad]
             return not bad, "; ".join(lines)
         return (True, "") if self._at_rest() else None
@@ -416,7 +476,7 @@ class Manager:
         node.left_alone = False
         if node.floor == State.UNCONFIGURED:
             node.floor = None  # a new process is there already
-        if first or self._target == State.FINALIZED:
+        if first or self._goal(node) == State.FINALIZED:
             return
         node.restarts += 1
         node.restarted = True
@@ -494,7 +554,7 @@ class Manager:
             if node.gone:
                 if (
                     not node.missed
-                    and self._target != State.FINALIZED
+                    and self._goal(node) != State.FINALIZED
                     and now_s - node.gone_since_s > self._settings.appear_timeout_s
                 ):
                     node.missed = True
@@ -510,11 +570,25 @@ class Manager:
         now_s = self._decided_s if now_s is None else now_s
         return now_s - node.last_beat_s > self._settings.heartbeat_timeout_s
 
+    def _goal(self, node: _Node) -> State:
+        """State that the standing verb wants of the node."""
+        if self._switching_off:
+            return State.ACTIVE if node.description.watches else State.FINALIZED
+        if self._standing == Verb.MAINTENANCE and node.description.serves_customers:
+            return State.INACTIVE
+        if self._standing == Verb.PAUSE and node.description.watches:
+            return State.ACTIVE
+        return TARGETS[self._standing]
+
     def _target_of(self, node: _Node) -> State:
         """State that the node is to be brought to; its floor first."""
-        if self._target == State.FINALIZED and node.description.name in self._shut_down:
+        goal = self._goal(node)
+        if goal == State.FINALIZED and node.description.name in self._shut_down:
             return State.UNCONFIGURED  # the process that was started in its place waits
-        return self._target if node.floor is None else min(self._target, node.floor)
+        return goal if node.floor is None else min(goal, node.floor)
+
+    def _arrived(self, node: _Node) -> bool:
+        return node.alive and node.state == self._goal(node) and node.floor is None
 
     def _step(self, now_s: float, node: _Node) -> Request | None:
         if node.flight is not None:
@@ -522,7 +596,7 @@ class Manager:
         target = self._target_of(node)
         if node.floor is not None and node.state != State.UNKNOWN and node.state <= node.floor:
             node.floor = None
-            target = self._target
+            target = self._target_of(node)
         if node.gone or node.left_alone or node.state in (State.UNKNOWN, State.FINALIZED) or node.state == target:
             return None
         going_up = node.state < target < State.FINALIZED
@@ -574,24 +648,31 @@ class Manager:
         )  # fmt: skip
 
     def _mode(self) -> tuple[Mode, tuple[str, ...]]:
-        if self._target != State.ACTIVE:
+        level, _ = self._limits
+        if self._switching_off or TARGETS[self._standing] != State.ACTIVE:
+            reasons = self._limit_reasons() if self._switching_off else ()
             if not self._at_rest():
-                return Mode.STOPPING, ()
-            return (Mode.PAUSED if self._target == State.INACTIVE else Mode.STOPPED), ()
+                return Mode.STOPPING, reasons
+            return (Mode.PAUSED if self._standing == Verb.PAUSE and not self._switching_off else Mode.STOPPED), reasons
         missing = [
-            node.description
-            for node in self._nodes.values()
-            if not node.active or node.floor is not None or node.level == Level.ERROR
+            node.description for node in self._nodes.values() if not self._arrived(node) or node.level == Level.ERROR
         ]
         reasons = [description.reason for description in missing]
         if not self._online:
             reasons += [node.description.reason for node in self._nodes.values() if node.description.reason == "CLOUD"]
-        named = tuple(dict.fromkeys(reason for reason in reasons if reason))
+        named = tuple(dict.fromkeys(reason for reason in (*reasons, *self._limit_reasons()) if reason))
+        if self._standing == Verb.MAINTENANCE:
+            return (Mode.STOPPING if self.customers_served else Mode.MAINTENANCE), named
         if self._coming_up:
             return Mode.STARTING, named
-        if any(description.essential for description in missing):
+        if level >= LimitLevel.PAUSED or any(description.essential for description in missing):
             return Mode.OUT_OF_ORDER, named
         return (Mode.DEGRADED if missing or named else Mode.SERVING), named
+
+    def _limit_reasons(self) -> tuple[str, ...]:
+        """Causes of what is limited; WARN limits nothing, but that the time is not known is always said."""
+        level, causes = self._limits
+        return tuple(cause.name for cause in causes if level > LimitLevel.WARN or cause == Cause.CLOCK)
 
     def _log(self, level: str, message: str, node: _Node, **fields: object) -> None:
         self.events.append(Event(level, message, {"about": node.description.name, **fields}))

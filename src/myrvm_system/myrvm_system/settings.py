@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from myrvm_core.settings import Settings, setting
+from pydantic import field_validator
 
 
 class ManagerSettings(Settings):
@@ -24,6 +25,30 @@ class ManagerSettings(Settings):
     manage_timeout_s: float = setting(
         60.0, "Longest time that a verb of system/manage waits for its end.", unit="s", minimum=1.0, maximum=600.0
     )
+    item_limit_s: float = setting(
+        30.0,
+        "Longest wait for the item in the machine before it is switched off.",
+        unit="s",
+        minimum=0.0,
+        maximum=600.0,
+    )
+    stop_limit_s: float = setting(
+        30.0,
+        "Longest wait for the nodes to end before the machine is switched off.",
+        unit="s",
+        minimum=1.0,
+        maximum=600.0,
+    )
+    power_off_command: list[str] = setting(
+        ["true"], "Words of the command that switches the machine off, run in the data folder; true does nothing."
+    )
+
+    @field_validator("power_off_command")
+    @classmethod
+    def _is_words(cls, words: list[str]) -> list[str]:
+        if not words or any(word.split() != [word] for word in words):
+            raise ValueError("a list of words without blanks, such as [systemctl, poweroff]")
+        return words
 
 
 class HealthSettings(Settings):
