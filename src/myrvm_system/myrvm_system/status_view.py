@@ -1,7 +1,8 @@
 """One screen of the running machine (`rvm status`): what the latched topics say, drawn with rich.
 
 Hears system/status (SystemStatus), cloud/status (CloudStatus), buffer/status (BufferStatus), deposit/state
-(DepositState), system/node_health (NodeHealth), /diagnostics (DiagnosticArray). Sends nothing.
+(DepositState), health/limits (OperatingLimits), system/node_health (NodeHealth), /diagnostics (DiagnosticArray).
+Sends nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from myrvm_interfaces.msg import BufferStatus, CloudStatus, DepositState, NodeHealth, SystemStatus
+from myrvm_interfaces.msg import BufferStatus, CloudStatus, DepositState, NodeHealth, OperatingLimits, SystemStatus
+from myrvm_ros.limits import LIMITS_TOPIC
 from myrvm_ros.managed_node import HEARTBEAT_TOPIC
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -27,7 +29,7 @@ from myrvm_system.manager import Mode, State
 
 COLOURS = {
     Mode.SERVING: "green", Mode.DEGRADED: "yellow", Mode.PAUSED: "yellow", Mode.STARTING: "cyan",
-    Mode.STOPPING: "cyan", Mode.STOPPED: "red", Mode.OUT_OF_ORDER: "red",
+    Mode.STOPPING: "cyan", Mode.STOPPED: "red", Mode.OUT_OF_ORDER: "red", Mode.MAINTENANCE: "yellow",
 }  # fmt: skip
 LEVELS = {0: ("ok", "green"), 1: ("warn", "yellow"), 2: ("error", "red"), 3: ("stale", "magenta")}
 TOPICS: dict[str, tuple[Any, Any]] = {
@@ -35,6 +37,7 @@ TOPICS: dict[str, tuple[Any, Any]] = {
     "cloud/status": (CloudStatus, qos.STATE),
     "buffer/status": (BufferStatus, qos.STATE),
     "deposit/state": (DepositState, qos.STATE),
+    LIMITS_TOPIC: (OperatingLimits, qos.STATE),
     "/diagnostics": (DiagnosticArray, qos.DIAGNOSTICS),
 }
 SETTLE_S = 1.5  # `--once` waits so long for a heartbeat of every node
@@ -65,6 +68,10 @@ class Screen:
         reasons = ", ".join(constant_name(SystemStatus, "REASON_", reason) for reason in status.reasons)
         started = f"all active {status.start_time_s:.1f} s after the start" if status.start_time_s else ""
         table.add_row("machine", Text(f"{mode.name} {reasons}".strip(), style=f"bold {COLOURS[mode]}"), started)
+        if (limits := self.latest.get(LIMITS_TOPIC)) and limits.level:
+            table.add_row(
+                "limits", Text(constant_name(OperatingLimits, "", limits.level), style="yellow"), limits.message
+            )
         if cloud := self.latest.get("cloud/status"):
             line = f"round trip {cloud.round_trip_s * 1e3:.0f} ms, failures in a row {cloud.consecutive_failures}"
             table.add_row("server", constant_name(CloudStatus, "", cloud.state), line)
