@@ -8,7 +8,7 @@ from typing import Any
 from deposit_messages import deposit, enqueue
 from lifecycle_msgs.msg import Transition
 from myrvm_core.clock import LinuxKernel
-from myrvm_interfaces.msg import BufferStatus, CloudStatus, DepositRecord, TelemetryRecord
+from myrvm_interfaces.msg import BufferStatus, CloudStatus, DepositRecord, OperatingLimits, TelemetryRecord
 from myrvm_interfaces.srv import (
     AckDeposits,
     EnqueueDeposit,
@@ -100,3 +100,17 @@ def test_a_stamp_that_nobody_trusts_is_sent_once_the_server_has_told_the_time(gr
     assert leased[0].clock_synchronised
     assert abs(leased[0].accepted_at.sec - time.time()) < 3600
     assert (paths.data() / "clock.json").is_file()
+
+
+def test_at_a_limit_and_when_deactivated_the_log_is_written_back(graph: Any) -> None:
+    limits = graph.node.create_publisher(OperatingLimits, "health/limits", qos.STATE)
+    graph.bring_up("offline_buffer")
+    log = graph.folder / "var" / "buffer" / "deposits.db-wal"
+    enqueue(graph, [1])
+    assert log.stat().st_size > 0
+    limits.publish(OperatingLimits(level=OperatingLimits.PAUSED))
+    graph.wait(lambda: log.stat().st_size == 0, "an empty log")
+    enqueue(graph, [2])
+    assert log.stat().st_size > 0
+    assert graph.transition("offline_buffer", Transition.TRANSITION_DEACTIVATE)
+    assert log.stat().st_size == 0

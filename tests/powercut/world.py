@@ -30,6 +30,7 @@ from myrvm_interfaces.msg import (
     DepositResult,
     DepositState,
     GateState,
+    OperatingLimits,
     SensorEvent,
     SensorReading,
     SensorState,
@@ -223,6 +224,10 @@ class World:
         """One customer: comes, brings items, goes, or just leaves."""
         who = self._chance.choice([SessionKind.ACCOUNT, SessionKind.DONATION, SessionKind.NONE])
         session_id = ""
+        if self._chance.random() < 0.3:  # the supply went and came back: the log is written into the file
+            for level in (OperatingLimits.PAUSED, OperatingLimits.NORMAL):
+                self.bus.publish("health/limits", OperatingLimits(level=level))
+                self.bus.run(limit_s=1.0)
         if who is not SessionKind.NONE:
             answers: list[Any] = []
             request = StartSession.Request(kind=who, token="alice" if who is SessionKind.ACCOUNT else "")

@@ -639,3 +639,33 @@ def test_two_files_of_one_second_get_two_names(tmp_path: Path) -> None:
         for leftover in tmp_path.glob("deposits.db*"):
             leftover.unlink()
     assert len(names) == 2
+
+
+def test_a_checkpoint_leaves_all_in_the_file_and_nothing_in_the_log(buffer: DepositBuffer, tmp_path: Path) -> None:
+    ids = taken(buffer, 3)
+    log = tmp_path / "deposits.db-wal"
+    assert log.stat().st_size > 0
+    buffer.checkpoint()
+    assert log.stat().st_size == 0
+    (tmp_path / "copy.db").write_bytes((tmp_path / "deposits.db").read_bytes())
+    copy = make(tmp_path / "copy.db")
+    assert [row.deposit_id for row in copy.lease(10, MINUTE, 0)[1]] == ids
+    copy.close()
+
+
+def test_a_new_buffer_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class PowerCut(BaseException):
+        pass
+
+    def cut(*_: object) -> None:
+        raise PowerCut
+
+    file = tmp_path / "deposits.db"
+    with monkeypatch.context() as broken:
+        broken.setattr("myrvm_cloud.schema.migrate", cut)
+        with pytest.raises(PowerCut):
+            make(file)
+    assert not file.exists(), "an empty file would be taken for a damaged one"
+    made = make(file)
+    assert made.reports == []
+    made.close()

@@ -347,6 +347,11 @@ class DepositBuffer:
             self._connection.execute("UPDATE counters SET value = value + 1 WHERE name = 'probe'")
         return 1
 
+    @_guarded
+    def checkpoint(self) -> None:
+        """Write the log back into the file, which then is all there is."""
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
     # How it is done
 
     def _open(self) -> None:

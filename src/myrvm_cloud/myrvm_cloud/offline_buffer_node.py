@@ -4,7 +4,8 @@ Publishes `buffer/status` (BufferStatus). Serves `buffer/enqueue` (EnqueueDeposi
 `buffer/list_open` (ListOpenDeposits), `buffer/lease` (LeaseDeposits), `buffer/ack` (AckDeposits), `buffer/nack`
 (NackDeposits), `buffer/enqueue_telemetry` (EnqueueTelemetry). All work on the file is done by the node's worker.
 
-Hears `cloud/status` (CloudStatus): the server tells `clock_keeper` the time where NTP does not.
+Hears `cloud/status` (CloudStatus): the server tells `clock_keeper` the time where NTP does not; and `health/limits`
+(OperatingLimits): the file is made whole while there is power to do it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from myrvm_core.clock import SAVE_PERIOD_S, machine_clock
 from myrvm_core.deposit_record import Stage
 from myrvm_core.errors import RvmError, StorageError
-from myrvm_interfaces.msg import BufferStatus, CloudStatus, NodeHealth
+from myrvm_interfaces.msg import BufferStatus, CloudStatus, NodeHealth, OperatingLimits
 from myrvm_interfaces.srv import (
     AckDeposits,
     EnqueueDeposit,
@@ -25,6 +26,7 @@ from myrvm_interfaces.srv import (
     NackDeposits,
     UpdateDeposit,
 )
+from myrvm_ros.limits import Limits
 from myrvm_ros.managed_node import Health, ManagedNode, run
 from myrvm_ros.stamps import NANOSECONDS, to_message
 from rclpy.task import Future
@@ -73,6 +75,7 @@ class OfflineBufferNode(ManagedNode[OfflineBufferSettings]):
 
     def activate(self) -> None:
         """Serve."""
+        self.on_release(lambda: self._worker.submit(self._checkpoint, 0).result())
         self._serving, self._counting, self._changed_again = True, False, False
         self.on_release(setattr, self, "_serving", False)
         self._serve(EnqueueDeposit, "buffer/enqueue", self._enqueue)
@@ -87,6 +90,7 @@ class OfflineBufferNode(ManagedNode[OfflineBufferSettings]):
         self.timer(PROBE_PERIOD_S, self._probe)
         self.timer(CORRECT_PERIOD_S, lambda: self._maintain(self._clock_keeper.correct))
         self.subscription(CloudStatus, "cloud/status", self._on_cloud_status, qos.STATE)
+        Limits(self, self._on_limits)
         self._changed()
 
     def health(self) -> Health:
@@ -109,6 +113,17 @@ class OfflineBufferNode(ManagedNode[OfflineBufferSettings]):
     def _on_cloud_status(self, message: CloudStatus) -> None:
         if message.state == CloudStatus.ONLINE:
             self._clock_keeper.hear_server(message.clock_offset_s)
+
+    def _on_limits(self, message: OperatingLimits) -> None:
+        if message.level >= OperatingLimits.PAUSED:
+            self._maintain(self._checkpoint)
+
+    def _checkpoint(self, _now_ns: int) -> int:
+        try:
+            self._buffer.checkpoint()
+        except StorageError as error:
+            self.log.error("log not written back", error=str(error))
+        return 0
 
     # Services: each handler runs on the worker and fills the response
 

@@ -1,26 +1,28 @@
-"""Draw the pictures in `docs/architecture.md` again from what the code says: `python -m myrvm_core.pictures`."""
+"""Draw pictures and tables in the docs again from what the code says: `python -m myrvm_core.pictures`."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from myrvm_core import deposit, graph, paths
+from myrvm_core import crash_points, deposit, graph, paths
 
 
 def drawn(text: str) -> str:
-    """The page with each picture drawn anew: the Mermaid block after a comment `<!-- picture: NAME -->`."""
+    """The page drawn anew: what follows a comment `<!-- picture: NAME -->` or `<!-- table: .. -->`."""
     pictures = {"graph": graph.mermaid(graph.load()), "deposit": deposit.mermaid()}
     for name, picture in pictures.items():
         block = re.compile(rf"(<!-- picture: {name} -->\n```mermaid\n).*?(```)", re.DOTALL)
         text = block.sub(lambda found, picture=picture: found[1] + picture + found[2], text)
-    return text
+    table = re.compile(r"(<!-- table: crash points -->\n).*?(?=\n\n|\Z)", re.DOTALL)
+    return table.sub(lambda found: found[1] + crash_points.table().rstrip(), text)
 
 
-def page() -> Path:
-    """The page with the pictures."""
-    return paths.home() / "docs" / "architecture.md"
+def pages() -> tuple[Path, ...]:
+    """The pages with pictures or tables."""
+    return tuple(paths.home() / "docs" / name for name in ("architecture.md", "protocol.md"))
 
 
 if __name__ == "__main__":
-    page().write_text(drawn(page().read_text(encoding="utf-8")), encoding="utf-8")
+    for page in pages():
+        page.write_text(drawn(page.read_text(encoding="utf-8")), encoding="utf-8")
