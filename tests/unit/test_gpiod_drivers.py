@@ -1,4 +1,4 @@
-"""What the GPIO drivers refuse without a chip; with one they are driven in the tests of the simulated chip."""
+"""What the GPIO drivers refuse without a chip; with one they are driven in test_gpio_lines.py."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ taken, who has it. Source: libgpiod 2 Python bindings, and the kernel's GPIO cha
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -22,7 +23,10 @@ CHIPS = 64  # numbers that are looked at, /dev/gpiochip0 and on
 EVENT_BUFFER = 1024  # edges that the kernel keeps for us: its largest
 BIASES = {"as_is": Bias.AS_IS, "none": Bias.DISABLED, "up": Bias.PULL_UP, "down": Bias.PULL_DOWN}
 DRIVES = {"push_pull": Drive.PUSH_PULL, "open_drain": Drive.OPEN_DRAIN, "open_source": Drive.OPEN_SOURCE}
-CANNOT_DEBOUNCE = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP)
+ENOTSUPP = 524  # the kernel's own, which drivers let out
+CANNOT_DEBOUNCE = (errno.EINVAL, errno.EOPNOTSUPP, ENOTSUPP)
+# The bindings make a ValueError of EINVAL and a NotImplementedError of EOPNOTSUPP.
+REFUSALS = (OSError, ValueError, NotImplementedError)
 GONE = (errno.ENODEV, errno.ENXIO, errno.EBADF)
 
 
@@ -158,11 +162,11 @@ class Lines:
                 self._purposes = {offset: purpose for purpose, offset in self.offsets.items()}
                 try:
                     self._take(chip, settings)
-                except OSError as error:
-                    if error.errno not in CANNOT_DEBOUNCE or not any(_debounce_s(line) for line in settings.values()):
+                except REFUSALS as error:
+                    if _code(error) not in CANNOT_DEBOUNCE or not any(_debounce_s(line) for line in settings.values()):
                         raise
                     self._take(chip, {purpose: _undebounced(line) for purpose, line in settings.items()})
-        except (OSError, ValueError) as error:
+        except REFUSALS as error:
             raise DeviceError(self._sentence(error)) from error
 
     def _take(self, chip: gpiod.Chip, settings: Mapping[str, Input | Output]) -> None:
@@ -198,7 +202,7 @@ class Lines:
         settings |= changes
         try:
             request.reconfigure_lines(self._config(settings))
-        except OSError as error:
+        except REFUSALS as error:
             raise DeviceError(self._sentence(error)) from error
         self._settings = settings
         self._driven |= {purpose: line.active for purpose, line in changes.items() if isinstance(line, Output)}
@@ -208,7 +212,7 @@ class Lines:
         request, purposes = self._open_request(), list(self.offsets)
         try:
             values = request.get_values([self.offsets[purpose] for purpose in purposes])
-        except OSError as error:
+        except REFUSALS as error:
             raise DeviceError(self._sentence(error)) from error
         return {purpose: value == Value.ACTIVE for purpose, value in zip(purposes, values, strict=True)}
 
@@ -220,7 +224,7 @@ class Lines:
         }
         try:
             request.set_values(wanted)
-        except OSError as error:
+        except REFUSALS as error:
             raise DeviceError(self._sentence(error)) from error
         except gpiod.RequestReleasedError as error:  # closed by another thread meanwhile
             raise DeviceError(f"GPIO chip {self.chip} is not open") from error
@@ -239,7 +243,7 @@ class Lines:
             if not request.wait_edge_events(timedelta(seconds=timeout_s)):
                 return [], 0
             events = request.read_edge_events(EVENT_BUFFER)
-        except OSError as error:
+        except REFUSALS as error:
             raise DeviceError(self._sentence(error)) from error
         if not events:
             return [], 0
@@ -289,8 +293,8 @@ class Lines:
             offsets[purpose] = found[0]
         return offsets
 
-    def _sentence(self, error: OSError | ValueError) -> str:
-        code = getattr(error, "errno", None)
+    def _sentence(self, error: Exception) -> str:
+        code = _code(error)
         if code == errno.EBUSY:
             return f"GPIO chip {self.chip}: {self._users()}"
         if code in (errno.EACCES, errno.EPERM):
@@ -300,7 +304,8 @@ class Lines:
         if code in (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ENOTTY):
             there = "/" in self.chip and Path(self.chip).exists()
             return f"GPIO chip {self.chip} {'is no GPIO chip' if there else 'is not there'}"
-        return f"GPIO chip {self.chip} cannot be used: {error}"
+        said = os.strerror(code) if code else str(error)
+        return f"GPIO chip {self.chip} cannot be used: {said}"
 
     def _users(self) -> str:
         try:
@@ -314,6 +319,11 @@ class Lines:
             if info.used
         ]
         return ", ".join(taken) or "a line was in use a moment ago"
+
+
+def _code(error: Exception) -> int | None:
+    code = getattr(error, "errno", None) or (error.args[0] if error.args else None)
+    return code if isinstance(code, int) else None
 
 
 def _debounce_s(line: Input | Output) -> float:

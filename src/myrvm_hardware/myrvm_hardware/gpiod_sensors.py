@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from myrvm_core.errors import DeviceError
+
 from myrvm_hardware.drivers import DIGITAL, Edge, Role, since_epoch_ns
 from myrvm_hardware.gpio_lines import Input, Lines, parse_lines
 from myrvm_hardware.settings import SensorSettings
@@ -27,8 +29,10 @@ class GpiodSensors:
         return {ROLES[purpose]: active for purpose, active in self._lines.levels().items()}
 
     def read_edges(self, timeout_s: float) -> list[Edge]:
-        """Wait for edges. Raises DeviceError."""
-        edges, _ = self._lines.read_edges(timeout_s)
+        """Wait for edges. Raises DeviceError, also when the kernel's buffer has run over: read the levels again."""
+        edges, lost = self._lines.read_edges(timeout_s)
+        if lost:
+            raise DeviceError(f"GPIO chip {self._lines.chip} has lost {lost} edges: a sensor chatters")
         return [Edge(ROLES[edge.purpose], edge.active, since_epoch_ns(edge.monotonic_ns)) for edge in edges]
 
     def measure(self) -> dict[Role, float]:

@@ -1,0 +1,166 @@
+"""Our GPIO lines and drivers, and Debian's own commands, on the simulated chip, through the unmodified `gpiod`."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from myrvm_core.errors import DeviceError
+from myrvm_hardware.drivers import Direction, EndSwitch, Role
+from myrvm_hardware.gpio_lines import Input, Lines, Output, find_chip
+from myrvm_hardware.gpiod_gate import GpiodGate
+from myrvm_hardware.gpiod_sensors import GpiodSensors
+from myrvm_hardware.settings import ActuatorSettings, SensorSettings
+
+CHIP = "/dev/gpiochip0"
+IN_USE = rf"GPIO chip {CHIP}: line 6 \(motor\) is in use by somebody"
+
+
+class Bench:
+    """The outside of the chip: what the cabinet would do to its lines."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def do(self, command: str) -> Any:
+        """A command of `myrvm_sim.bare_chip`, done when this returns."""
+        assert self._process.stdin
+        assert self._process.stdout
+        print(command, file=self._process.stdin, flush=True)
+        return json.loads(self._process.stdout.readline())
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    monkeypatch.setenv("MYRVM_GPIO", str(tmp_path))
+    command = [sys.executable, "-m", "myrvm_sim.bare_chip", str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert json.loads(process.stdout.readline()) == {"ready": str(tmp_path)}
+        yield Bench(process)
+        assert process.stdin
+        process.stdin.close()
+        assert process.wait(10) == 0
+
+
+def test_a_chip_by_path_name_and_label(bench: Bench) -> None:
+    assert {find_chip(name) for name in (CHIP, "gpiochip0", "bare-chip")} == {CHIP}
+    with pytest.raises(DeviceError, match=r"GPIO chip tegra is not there; there are: gpiochip0 \(bare-chip\)"):
+        find_chip("tegra")
+
+
+def test_lines_by_name_and_offset_switch_and_read(bench: Bench) -> None:
+    lines = Lines("bare-chip", {"motor": "line6", "switch": 3})
+    lines.open({"motor": Output(), "switch": Input(active_low=True, bias="up", edges=False)})
+    assert lines.levels() == {"motor": False, "switch": False}
+    lines.set({"motor": True})
+    bench.do("drive 3 0")
+    assert lines.levels() == {"motor": True, "switch": True}
+    assert bench.do("level 6") == 1
+    lines.close()
+    with pytest.raises(DeviceError, match="is not open"):
+        lines.levels()
+
+
+def test_edges_come_in_order_with_kernel_time(bench: Bench) -> None:
+    lines = Lines(CHIP, {"entry": 1})
+    lines.open({"entry": Input()})
+    for level in "101":
+        bench.do(f"drive 1 {level}")
+    edges, lost = lines.read_edges(10.0)
+    assert ([edge.active for edge in edges], lost) == ([True, False, True], 0)
+    assert sorted(edge.monotonic_ns for edge in edges) == [edge.monotonic_ns for edge in edges]
+    assert lines.read_edges(0.0) == ([], 0)
+    lines.close()
+
+
+def test_a_line_in_use_names_its_user_and_nothing_is_half_taken(bench: Bench) -> None:
+    other = Lines(CHIP, {"motor": 6}, consumer="somebody")
+    other.open({"motor": Output()})
+    lines = Lines(CHIP, {"motor": 6, "spare": 7})
+    with pytest.raises(DeviceError, match=IN_USE):
+        lines.open({"motor": Output(), "spare": Output()})
+    assert not lines.is_open
+    other.close()
+    lines.open({"motor": Output(), "spare": Output()})
+    lines.close()
+
+
+def test_a_chip_that_vanishes_is_said_and_can_be_opened_again(bench: Bench) -> None:
+    lines = Lines(CHIP, {"entry": 1})
+    lines.open({"entry": Input()})
+    bench.do("unplug")
+    with pytest.raises(DeviceError, match="has gone while it was used"):
+        lines.levels()
+    lines.close()
+    with pytest.raises(DeviceError, match="is not there"):
+        lines.open({"entry": Input()})
+    bench.do("plug")
+    lines.open({"entry": Input()})
+    assert lines.levels() == {"entry": False}
+    lines.close()
+
+
+@pytest.mark.parametrize("refusal", [errno.EINVAL, errno.EOPNOTSUPP, 524])
+def test_a_chip_that_cannot_debounce_gives_its_lines_without(bench: Bench, refusal: int) -> None:
+    bench.do(f"refuse {refusal}")
+    lines = Lines(CHIP, {"entry": 1})
+    lines.open({"entry": Input(debounce_s=0.005)})
+    assert lines.debounced == frozenset()
+    lines.close()
+    bench.do("refuse 0")
+    lines.open({"entry": Input(debounce_s=0.005)})
+    assert lines.debounced == {"entry"}
+    lines.close()
+
+
+def test_the_sensor_driver_says_that_edges_were_lost(bench: Bench) -> None:
+    sensors = GpiodSensors(CHIP, SensorSettings(lines=["entry=1"]))
+    sensors.open()
+    assert sensors.levels() == {Role.ENTRY: False}
+    bench.do("pulses 1 2000 1000")
+    with pytest.raises(DeviceError, match=rf"GPIO chip {CHIP} has lost \d+ edges: a sensor chatters"):
+        sensors.read_edges(10.0)
+    sensors.close()
+
+
+def test_the_gate_driver_never_has_both_directions_on(bench: Bench) -> None:
+    gate = GpiodGate(CHIP, ActuatorSettings())
+    gate.open()
+    for direction, levels in ((Direction.TO_BIN, [1, 0]), (Direction.TO_CUSTOMER, [0, 1]), (Direction.OFF, [0, 0])):
+        gate.drive(direction)
+        assert [bench.do("level 6"), bench.do("level 7")] == levels
+    assert gate.position() == EndSwitch.BETWEEN
+    bench.do("drive 9 0")
+    assert gate.position() == EndSwitch.BIN
+    bench.do("drive 8 0")
+    with pytest.raises(DeviceError, match="end switches closed and bin are closed at once"):
+        gate.position()
+    gate.drive(Direction.TO_BIN)
+    gate.close()
+    assert bench.do("level 6") == 0
+
+
+@pytest.mark.skipif(shutil.which("gpiodetect") is None, reason="Debian's package gpiod is not installed")
+def test_debians_commands_see_and_drive_the_chip(bench: Bench) -> None:
+    def run(*command: str) -> str:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "gpiochip0 [bare-chip] (16 lines)" in run("gpiodetect")
+    lines = Lines(CHIP, {"motor": 6}, consumer="somebody")
+    lines.open({"motor": Output()})
+    row = next(line for line in run("gpioinfo", "gpiochip0").splitlines() if '"line6"' in line)
+    assert '"somebody"' in row
+    assert "output" in row
+    lines.close()
+    bench.do("drive 3 1")
+    assert run("gpioget", "gpiochip0", "3").strip() == "1"
