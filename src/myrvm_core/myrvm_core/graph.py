@@ -6,13 +6,12 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from myrvm_core import paths
 from myrvm_core.backoff import Backoff
 from myrvm_core.errors import SettingsError
-from myrvm_core.settings import validate
+from myrvm_core.settings import read_yaml, validate
 
 
 class RestartPolicy(BaseModel):
@@ -93,11 +92,7 @@ def load(file: Path | None = None) -> Graph:
         SettingsError: the file is not there, not YAML, or describes no graph that can be started.
     """
     file = file or paths.home() / "config" / "graph.yaml"
-    try:
-        raw: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
-    return parse(raw, str(file))
+    return parse(read_yaml(file), str(file))
 
 
 class _File(BaseModel):

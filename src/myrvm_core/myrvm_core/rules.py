@@ -11,11 +11,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from myrvm_core.errors import SettingsError
-from myrvm_core.settings import validate
+from myrvm_core.settings import read_yaml, validate
 from myrvm_core.verdict import Box, Detection, Reason
 
 THRESHOLD = "threshold"
@@ -171,11 +170,7 @@ def load(file: Path, threshold: float) -> RuleTable:
     Raises:
         SettingsError: the file cannot be read, or a row is not allowed (file, row, value, what is allowed).
     """
-    try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
-    return parse(raw, threshold, str(file))
+    return parse(read_yaml(file), threshold, str(file))
 
 
 def parse(raw: Any, threshold: float, source: str) -> RuleTable:

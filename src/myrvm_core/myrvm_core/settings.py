@@ -8,8 +8,10 @@ settings class itself: a group. Its parameters have dotted names, such as `weigh
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
@@ -71,6 +73,22 @@ def validate(model: type[Model], values: Mapping[str, Any], where: str) -> Model
         return model.model_validate(dict(values))
     except ValidationError as error:
         raise SettingsError(*(_sentence(model, where, problem) for problem in error.errors())) from None
+
+
+def read_yaml(file: Path, where: str = "") -> Any:
+    """What a YAML file holds.
+
+    Args:
+        file: to read.
+        where: what it is called in the message; empty: by its path.
+
+    Raises:
+        SettingsError: it cannot be read, or is not YAML.
+    """
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"{where or file} cannot be read: {' '.join(str(error).split())}") from error
 
 
 def group(field: FieldInfo) -> type[Settings] | None:

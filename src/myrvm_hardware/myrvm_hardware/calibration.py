@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import yaml
 from myrvm_core.errors import SettingsError
-from myrvm_core.settings import validate
+from myrvm_core.settings import read_yaml, validate
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from myrvm_core import paths
@@ -62,10 +60,7 @@ def load(name: str) -> Calibration:
         SettingsError: the file is not there, not YAML or no calibration.
     """
     file = paths.resolve(name)
-    try:
-        raw: Any = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"calibration_file {file} cannot be read: {' '.join(str(error).split())}") from error
+    raw = read_yaml(Path(file), f"calibration_file {file}")
     if not isinstance(raw, dict):
         raise SettingsError(f"calibration_file {file} is no calibration: it must be a mapping")
     return validate(Calibration, raw, f"calibration_file {file}")

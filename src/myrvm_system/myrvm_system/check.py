@@ -13,11 +13,10 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-import yaml
 from dotenv import dotenv_values
 from myrvm_core.errors import RvmError, SettingsError
 from myrvm_core.graph import Graph, NodeDescription
-from myrvm_core.settings import Settings, extra, from_text, nested, validate, walk
+from myrvm_core.settings import Settings, extra, from_text, nested, read_yaml, validate, walk
 
 from myrvm_core import environment, log, paths, profiles, rules
 from myrvm_core import graph as graph_file
@@ -90,9 +89,9 @@ def with_problems(problems: list[str], function: Callable[[], object]) -> None:
 def check_parameters(file: Path, classes: Mapping[str, type[Settings]], graph: Graph) -> Iterable[str]:
     """Problems of one ROS parameter file."""
     try:
-        sections = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        return [f"{file} cannot be read: {' '.join(str(error).split())}"]
+        sections = read_yaml(file)
+    except SettingsError as error:
+        return error.problems
     if not isinstance(sections, dict):
         return [f"{file} must be a mapping of nodes to ros__parameters"]
     problems: list[str] = []

@@ -16,9 +16,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, cast
 
-import yaml
 from myrvm_core.errors import SettingsError
-from myrvm_core.settings import validate
+from myrvm_core.settings import read_yaml, validate
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
@@ -133,11 +132,7 @@ def load(file: Path) -> PolicyTable:
         SettingsError: the file cannot be read, or the table has a hole, an overlap, thresholds out of order or lacks
             a level; one line each.
     """
-    try:
-        raw: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
-    return parse(raw, str(file))
+    return parse(read_yaml(file), str(file))
 
 
 def parse(raw: Any, where: str) -> PolicyTable:
