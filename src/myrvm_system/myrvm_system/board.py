@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from myrvm_core.backoff import Backoff
+from myrvm_core.kernel_files import number, text
 
 REOPEN = Backoff(1.0, 60.0)
 NOT_THROTTLING = ("fan", "hot-surface")  # cooling devices that take no speed away
@@ -51,11 +52,11 @@ def thermal_zones(sysfs: Path) -> list[Zone]:
     zones: list[Zone] = []
     seen: dict[str, int] = {}
     for folder in sorted(sysfs.glob("class/thermal/thermal_zone*"), key=lambda path: (len(path.name), path.name)):
-        name = _text(folder / "type") or folder.name
-        seen[name] = number = seen.get(name, 0) + 1
-        millidegrees = _number(folder / "temp")
+        name = text(folder / "type") or folder.name
+        seen[name] = nth = seen.get(name, 0) + 1
+        millidegrees = number(folder / "temp")
         temperature_c = None if millidegrees is None else millidegrees / 1000.0
-        zones.append(Zone(f"{name} {number}" if number > 1 else name, temperature_c))
+        zones.append(Zone(f"{name} {nth}" if nth > 1 else name, temperature_c))
     return zones
 
 
@@ -64,7 +65,7 @@ def gpu_load_percent(sysfs: Path) -> float | None:
     for pattern in ("devices/gpu.0/load", "devices/platform/*gpu*/load", "devices/platform/bus@0/*.gpu/load",
                     "class/devfreq/*gpu*/device/load"):  # fmt: skip
         for path in sysfs.glob(pattern):
-            load = _number(path)
+            load = number(path)
             if load is not None:
                 return load / 10.0
     return None
@@ -72,12 +73,12 @@ def gpu_load_percent(sysfs: Path) -> float | None:
 
 def power_mode(root: Path) -> str:
     """The mode that nvpmodel set, by name where /etc/nvpmodel.conf has it; empty where there is no nvpmodel."""
-    found = re.search(r"pmode:(\d+)", _text(root / "var/lib/nvpmodel/status"))
+    found = re.search(r"pmode:(\d+)", text(root / "var/lib/nvpmodel/status"))
     if found is None:
         return ""
-    number = int(found[1])
-    names = {int(known): name for known, name in POWER_MODE.findall(_text(root / "etc/nvpmodel.conf"))}
-    return names.get(number, f"mode {number}")
+    mode = int(found[1])
+    names = {int(known): name for known, name in POWER_MODE.findall(text(root / "etc/nvpmodel.conf"))}
+    return names.get(mode, f"mode {mode}")
 
 
 class Throttles:
@@ -92,15 +93,15 @@ class Throttles:
         devices = 0
         active: list[str] = []
         for folder in sorted(self._sysfs.glob("class/thermal/cooling_device*")):
-            kind = _text(folder / "type")
-            state = _number(folder / "cur_state")
+            kind = text(folder / "type")
+            state = number(folder / "cur_state")
             if state is None or any(word in kind for word in NOT_THROTTLING):
                 continue
             devices += 1
             if state > 0:
-                active.append(f"{kind or folder.name} {state}/{_number(folder / 'max_state') or '?'}")
+                active.append(f"{kind or folder.name} {state}/{number(folder / 'max_state') or '?'}")
         for path in sorted(self._sysfs.glob("class/hwmon/hwmon*/oc*_event_cnt")):
-            count = _number(path)
+            count = number(path)
             if count is None:
                 continue
             devices += 1
@@ -187,17 +188,3 @@ def _from_jtop(jetson: Any) -> tuple[str, float | None]:
     known = [float(load) for load in loads if load is not None]
     mode = jetson.nvpmodel
     return "" if mode is None else str(mode), max(known) if known else None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""
-
-
-def _number(path: Path) -> int | None:
-    try:
-        return int(_text(path))
-    except ValueError:
-        return None
