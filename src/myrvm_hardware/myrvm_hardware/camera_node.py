@@ -8,18 +8,17 @@ Serves `camera/capture` (myrvm_interfaces/Capture); obeys the frame rate of `hea
 
 from __future__ import annotations
 
-from array import array
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 from myrvm_interfaces.msg import NodeHealth
 from myrvm_interfaces.srv import Capture as CaptureService
 from myrvm_ros.limits import Limits
 from myrvm_ros.managed_node import Health, ManagedNode, run
 from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
 
 from myrvm_hardware import calibration
 from myrvm_hardware.capture import Capture
@@ -108,11 +107,8 @@ class CameraNode(ManagedNode[CameraSettings]):
             self._info_publisher.publish(self._info)
 
     def _jpeg(self, frame: Frame) -> CompressedImage:
-        _, data = cv2.imencode(".jpg", frame.image, [cv2.IMWRITE_JPEG_QUALITY, self.settings.jpeg_quality])
-        message = CompressedImage(format="bgr8; jpeg compressed bgr8", data=array("B", data.tobytes()))
-        message.header.stamp = stamps.to_message(frame.stamp_ns)
-        message.header.frame_id = self.settings.frame_id
-        return message
+        header = Header(stamp=stamps.to_message(frame.stamp_ns), frame_id=self.settings.frame_id)
+        return image_codec.to_jpeg(frame.image, self.settings.jpeg_quality, header)
 
     def _on_capture(self, asked: Any, answer: Any) -> Any:
         if not 0.1 <= asked.timeout_s <= 10.0:

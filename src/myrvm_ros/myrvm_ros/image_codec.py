@@ -14,6 +14,7 @@ import numpy as np
 from myrvm_core.errors import ImageError
 from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 
 from myrvm_ros import stamps
 
@@ -77,14 +78,10 @@ def from_message(message: Image) -> NDArray[np.uint8]:
     return decode(message)
 
 
-def to_jpeg(message: Image, quality: int) -> CompressedImage:
-    """The picture in a message as a JPEG of `quality` 1 .. 100, with the same header.
-
-    Raises:
-        ImageError: see `from_message`.
-    """
-    _, data = cv2.imencode(".jpg", from_message(message), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return CompressedImage(header=message.header, format="bgr8; jpeg compressed bgr8", data=array("B", data.tobytes()))
+def to_jpeg(image: NDArray[np.uint8], quality: int, header: Header) -> CompressedImage:
+    """A picture, height x width x 3, BGR, as a JPEG of `quality` 1 .. 100."""
+    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return CompressedImage(header=header, format="bgr8; jpeg compressed bgr8", data=array("B", data.tobytes()))
 
 
 def decode(message: Image) -> NDArray[np.uint8]:

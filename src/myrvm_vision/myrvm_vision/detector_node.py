@@ -227,7 +227,8 @@ class DetectorNode(ManagedNode[DetectorSettings]):
         self._last_verdict_s = verdict.times.total_s
         accepted = verdict.outcome is Outcome.ACCEPTED
         if accepted and request.judged is not None and self._judged.get_subscription_count():
-            self._judged.publish(image_codec.to_jpeg(request.judged, JUDGED_QUALITY))
+            picture = image_codec.from_message(request.judged)
+            self._judged.publish(image_codec.to_jpeg(picture, JUDGED_QUALITY, request.judged.header))
         self._answer_with(request, verdict)
 
     def _answer_with(self, request: Request, verdict: Verdict) -> None:
