@@ -117,7 +117,11 @@ class ManagedNode(LifecycleNode, Generic[S]):
         at full speed and holds back every other callback of the node.
         """
         service = self.create_service(service_type, name, callback)
-        send = service.send_response
+        send_now = service.send_response
+
+        def send(response: Any, header: Any) -> None:
+            send_now(response, header)
+            self._answered_s = time.monotonic()
 
         def send_when_done(response: Any, header: Any) -> None:
             if isinstance(response, Future):
@@ -138,7 +142,6 @@ class ManagedNode(LifecycleNode, Generic[S]):
             return
         try:
             send(done.result(), header)
-            self._answered_s = time.monotonic()
         except InvalidHandle:
             self.log.debug("the service was released before its answer was ready")
         except Exception:  # the caller times out; the node lives
