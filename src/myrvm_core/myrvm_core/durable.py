@@ -11,7 +11,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-PARTIAL = ".partial"  # what a cut leaves of a file that was being written; start-up removes it
+PARTIAL = ".partial"  # what a cut leaves of a file that was being written; the next `replace` of it overwrites it
 
 
 def replace(path: Path, content: bytes) -> None:

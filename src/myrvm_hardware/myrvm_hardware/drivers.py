@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 CAMERA_DRIVERS = "myrvm.camera_drivers"
 SENSOR_DRIVERS = "myrvm.sensor_drivers"
 GATE_DRIVERS = "myrvm.gate_drivers"
-ANALOG_DRIVERS = "myrvm.analog_drivers"
 
 
 @dataclass(frozen=True)
