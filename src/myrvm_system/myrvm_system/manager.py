@@ -405,11 +405,6 @@ class Manager:
         return self._switching_off
 
     @property
-    def at_rest(self) -> bool:
-        """Whether every node is where it is to be, or on its way up again."""
-        return self._at_rest()
-
-    @property
     def customers_served(self) -> bool:
         """Whether a node that serves customers is active, or may be: not heard of yet, or in between."""
         return any(
@@ -428,7 +423,7 @@ class Manager:
             bad = [node for node in nodes if not self._arrived(node)]
             lines = [f"{node.description.name}: {node.last_error or 'waits for another'}" for node in bad]
             return not bad, "; ".join(lines)
-        return (True, "") if self._at_rest() else None
+        return (True, "") if self.at_rest else None
 
     # Decisions
 
@@ -640,7 +635,9 @@ class Manager:
         if self._coming_up and all(node.active or self._stuck(node) for node in essential):
             self._coming_up = False
 
-    def _at_rest(self) -> bool:
+    @property
+    def at_rest(self) -> bool:
+        """Whether every node is where it is to be, or on its way up again."""
         return all(
             node.gone or node.left_alone or (node.flight is None and node.state == self._target_of(node))
             or (node.flight is None and State.UNKNOWN < node.state < self._target_of(node) < State.FINALIZED)
@@ -651,7 +648,7 @@ class Manager:
         level, _ = self._limits
         if self._switching_off or TARGETS[self._standing] != State.ACTIVE:
             reasons = self._limit_reasons() if self._switching_off else ()
-            if not self._at_rest():
+            if not self.at_rest:
                 return Mode.STOPPING, reasons
             return (Mode.PAUSED if self._standing == Verb.PAUSE and not self._switching_off else Mode.STOPPED), reasons
         missing = [
