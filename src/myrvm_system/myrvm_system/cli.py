@@ -77,7 +77,8 @@ def check(parameters: Parameters = None, hardware: Hardware = "") -> None:
         console.print(problem, markup=False, soft_wrap=True)
     if problems:
         raise typer.Exit(1)
-    console.print(f"valid: graph.yaml, {', '.join(file.name for file in files)}, environment, policy.yaml, rules.yaml, models")
+    names = ", ".join(file.name for file in files)
+    console.print(f"valid: graph.yaml, {names}, environment, policy.yaml, rules.yaml, models")
 
 
 @app.command()
