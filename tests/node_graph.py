@@ -16,12 +16,14 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from myrvm_interfaces.msg import NodeHealth
 from myrvm_ros.managed_node import HEARTBEAT_TOPIC
-from myrvm_sim.cabinet_client import CabinetClient, running
+from myrvm_sim.cabinet_client import CabinetClient
+from myrvm_sim.cabinet_client import running as running_cabinet
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile
 
 from myrvm_core import graph as graph_file
+from myrvm_core import profiles
 from myrvm_ros import qos
 
 LIMIT_S = 60.0
@@ -45,12 +47,13 @@ class Graph:
     def _on_heartbeat(self, message: NodeHealth) -> None:
         self._pids[message.node] = message.pid
 
-    def start(self, name: str, **parameters: Any) -> subprocess.Popen[bytes]:
-        """Start the process of node `name` of `config/graph.yaml` with ROS parameters."""
+    def start(self, name: str, hardware: str = "", **parameters: Any) -> subprocess.Popen[bytes]:
+        """Start the process of node `name` of `config/graph.yaml` with a hardware profile and ROS parameters."""
         description = graph_file.load().node(name)
         module = f"{description.package}.{description.executable}_node"
         arguments = [part for key, value in parameters.items() for part in ("-p", f"{key}:={_yaml(value)}")]
-        command = [sys.executable, "-c", f"from {module} import main; main()", "--ros-args", *arguments]
+        profile = ["--params-file", str(profiles.file(hardware))] if hardware else []
+        command = [sys.executable, "-c", f"from {module} import main; main()", "--ros-args", *profile, *arguments]
         output = (self.folder / f"{name}.log").open("ab")
         self.processes[name] = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         output.close()
@@ -58,9 +61,9 @@ class Graph:
         self.wait(lambda: self._pids.get(name) == self.processes[name].pid, f"heartbeat of {name}")
         return self.processes[name]
 
-    def bring_up(self, name: str, **parameters: Any) -> None:
+    def bring_up(self, name: str, hardware: str = "", **parameters: Any) -> None:
         """Start, configure and activate a node."""
-        self.start(name, **parameters)
+        self.start(name, hardware, **parameters)
         assert self.transition(name, Transition.TRANSITION_CONFIGURE), self.log(name)
         assert self.transition(name, Transition.TRANSITION_ACTIVATE), self.log(name)
 
@@ -126,11 +129,12 @@ def _yaml(value: Any) -> str:
 
 @pytest.fixture
 def cabinet(monkeypatch: pytest.MonkeyPatch) -> Iterator[CabinetClient]:
-    """A simulated cabinet that the nodes' `cabinet` drivers find."""
+    """A simulated cabinet: its GPIO chip is /dev/gpiochip0 here and in the nodes, its `/sys` is MYRVM_SYSFS."""
     with tempfile.TemporaryDirectory() as folder:  # a socket's path is short
         path = Path(folder) / "cabinet"
-        monkeypatch.setenv("MYRVM_CABINET", str(path))
-        with running(path, "--seed", "1"), CabinetClient(path) as client:
+        with running_cabinet(path, "--seed", "1") as variables, CabinetClient(path) as client:
+            for name, value in variables.items():
+                monkeypatch.setenv(name, value)
             yield client
 
 

@@ -16,20 +16,21 @@ from myrvm_ros import qos
 
 Request = CommandGate.Request
 # The gate stays open so long that a test which interferes meets it under way, also on a busy machine.
-QUICK = {"driver": "cabinet", "device": "''", "return_open_s": 4.0, "dwell_s": 1.5, "reopen_longest_s": 0.5}
+QUICK = {"return_open_s": 4.0, "dwell_s": 1.5, "reopen_longest_s": 0.5}
 
 
 class Machine:
     """A sensor and an actuator node, and what they say."""
 
-    def __init__(self, graph: Any) -> None:
+    def __init__(self, graph: Any, cabinet: CabinetClient) -> None:
         self.graph = graph
         self.states: list[GateState] = graph.listen(GateState, "actuator/state", qos.STATE)
         self.beats: list[NodeHealth] = []
         graph.node.create_subscription(NodeHealth, "system/node_health", self._on_beat, qos.HEARTBEAT)
-        graph.bring_up("sensor", driver="cabinet", device="''")
-        graph.bring_up("actuator", **QUICK)
+        graph.bring_up("sensor", "desk")
+        graph.bring_up("actuator", "desk", **QUICK)
         self.wait(lambda state: state.position == GateState.POSITION_CLOSED and not state.motor_on, "closed gate")
+        graph.wait(cabinet.chamber_is_free, "gate at rest")
         # The first state of the sensors has been heard.
         graph.wait(lambda: self.beats and self.beats[-1].level == NodeHealth.OK, "gate that is not held")
 
@@ -54,7 +55,7 @@ class Machine:
 
 @pytest.fixture
 def machine(graph: Any, cabinet: CabinetClient) -> Machine:
-    return Machine(graph)
+    return Machine(graph, cabinet)
 
 
 def test_an_item_goes_into_the_bin_and_another_back(machine: Machine, cabinet: CabinetClient) -> None:

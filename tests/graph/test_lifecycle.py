@@ -20,8 +20,7 @@ LIFE = (
 )
 WARM_UP, LIVES = 10, 50
 GROWTH_KB = 4_000  # what the allocator may keep over 40 lives; a leaked picture or thread a life is far more
-CABINET = {"driver": "cabinet", "device": "''"}
-PARAMETERS: dict[str, dict[str, Any]] = {"camera": CABINET, "sensor": CABINET, "actuator": CABINET}
+HARDWARE = ("camera", "sensor", "actuator")
 
 
 def nodes() -> list[str]:
@@ -66,7 +65,7 @@ class Holding:
 
 @pytest.mark.parametrize("name", nodes())
 def test_fifty_lives(graph: Any, cabinet: CabinetClient, name: str) -> None:
-    process = graph.start(name, **PARAMETERS.get(name, {}))
+    process = graph.start(name, "desk" if name in HARDWARE else "")
     holding = Holding(process.pid)
 
     def live() -> None:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from myrvm_core.errors import SettingsError
 from myrvm_hardware.debounce import Debounce
 from myrvm_hardware.drivers import Edge, Role
-from myrvm_hardware.sensor_reader import DEBOUNCED, hold_times_s
 
 MS = 1_000_000
 HOLD_MS = 10
+HOLD_S = {Role.ENTRY: HOLD_MS / 1000, Role.HAND: 0.0}
 
 
 def debounce() -> Debounce:
-    built = Debounce({Role.ENTRY: HOLD_MS / 1000, Role.HAND: 0.0})
-    built.restart({Role.ENTRY: False, Role.HAND: False}, 0)
+    built = Debounce()
+    built.restart({Role.ENTRY: False, Role.HAND: False}, HOLD_S, 0)
     return built
 
 
@@ -52,14 +51,25 @@ def test_zero_confirms_at_once() -> None:
 
 def test_what_changed_while_the_driver_was_away_is_told_once() -> None:
     sensor = debounce()
-    assert sensor.restart({Role.ENTRY: True, Role.DOOR: True}, 5 * MS) == [entry(True, 5)]
-    assert sensor.restart({Role.ENTRY: True, Role.DOOR: True}, 6 * MS) == []
+    assert sensor.restart({Role.ENTRY: True, Role.DOOR: True}, HOLD_S, 5 * MS) == [entry(True, 5)]
+    assert sensor.restart({Role.ENTRY: True, Role.DOOR: True}, HOLD_S, 6 * MS) == []
 
 
-def test_a_clock_set_back_holds_nothing_up() -> None:
+def test_levels_read_after_a_loss_replace_what_was_under_way() -> None:
     sensor = debounce()
-    sensor.feed(entry(True, 3_600_000))
-    assert sensor.settle(1 * MS) == [entry(True, 3_600_000)]
+    sensor.feed(entry(True, 100))
+    assert sensor.reconcile({Role.ENTRY: False, Role.HAND: True}, 105 * MS) == [Edge(Role.HAND, True, 105 * MS)]
+    assert sensor.settle(200 * MS) == []
+    assert sensor.reconcile({Role.ENTRY: True, Role.DROP: True}, 300 * MS) == []  # drop is not of this driver
+    assert sensor.settle(310 * MS) == [entry(True, 300)]
+
+
+def test_a_dropped_edge_is_never_confirmed() -> None:
+    sensor = debounce()
+    sensor.feed(entry(True, 100))
+    sensor.drop(Role.ENTRY)
+    assert sensor.settle(200 * MS) == []
+    assert sensor.levels[Role.ENTRY] is False
 
 
 def test_wait_is_until_the_level_may_be_confirmed() -> None:
@@ -85,19 +95,7 @@ def test_any_chatter(steps: list[tuple[bool, int]], data: st.DataObject) -> None
     confirmed += sensor.settle((now_ms + HOLD_MS) * MS)
     assert sensor.levels[Role.ENTRY] == raw
     assert [edge.active for edge in confirmed] == [index % 2 == 0 for index in range(len(confirmed))]
-    assert [edge.stamp_ns for edge in confirmed] == sorted(edge.stamp_ns for edge in confirmed)
+    assert [edge.monotonic_ns for edge in confirmed] == sorted(edge.monotonic_ns for edge in confirmed)
     for edge in confirmed:
-        held_ns = range(edge.stamp_ns + 1, edge.stamp_ns + HOLD_MS * MS)
+        held_ns = range(edge.monotonic_ns + 1, edge.monotonic_ns + HOLD_MS * MS)
         assert all(active == edge.active for at_ms, active in raw_edges if at_ms * MS in held_ns)
-
-
-def test_hold_times_are_one_value_or_one_a_role() -> None:
-    assert set(hold_times_s([0.01]).values()) == {0.01}
-    assert hold_times_s([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])[Role.EMERGENCY] == 0.6
-    assert list(hold_times_s([0.0])) == list(DEBOUNCED)
-
-
-@pytest.mark.parametrize("values", [[], [0.1, 0.2], [-0.1], [1.5], [0.1] * 7])
-def test_other_hold_times_are_refused(values: list[float]) -> None:
-    with pytest.raises(SettingsError, match=r"sensor\.debounce_s = .* is not allowed: 1 or 6 values, each 0 \.\. 1 s"):
-        hold_times_s(values)

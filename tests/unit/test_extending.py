@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from myrvm_core.errors import DeviceError
 from myrvm_hardware.drivers import Role
-from myrvm_hardware.settings import CameraSettings, SensorSettings
+from myrvm_hardware.settings import CameraSettings, WeightSettings
 
 from myrvm_core import paths
 
@@ -67,11 +67,12 @@ def test_the_snapshot_camera_that_is_not_there() -> None:
         camera.open()
 
 
-def test_the_scale(tmp_path: Path) -> None:
-    names = code("my_drivers/scale.py")
-    names["COUNTS"] = tmp_path / "in_voltage0_raw"
-    driver = names["LinesAndScale"]("/dev/gpiochip0", SensorSettings())
-    with pytest.raises(DeviceError, match=r"in_voltage0_raw cannot be read"):
-        driver.measure()
-    names["COUNTS"].write_text("8512000\n")
-    assert driver.measure() == {Role.WEIGHT: pytest.approx(0.21)}
+def test_the_balance(tmp_path: Path) -> None:
+    port = tmp_path / "ttyUSB0"
+    balance = code("my_drivers/balance.py")["Balance"](str(port), WeightSettings(), Role.WEIGHT)
+    with pytest.raises(DeviceError, match=r"ttyUSB0 cannot be read"):
+        balance.open()
+    port.write_text("215.5\n")
+    balance.open()
+    assert balance.read() == {Role.WEIGHT: 215.5}
+    balance.close()

@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from myrvm_hardware.drivers import Direction, EndSwitch, Role
-from myrvm_sim.physics import ImpossibleError, Jam, Kind, Mechanics, Place, World
+from myrvm_hardware.drivers import Direction, EndSwitch
+from myrvm_sim.physics import Change, ImpossibleError, Jam, Kind, Mechanics, Place, Signal, World
 
 MECHANICS = Mechanics()
 
@@ -37,22 +37,30 @@ def give_back(world: World, now_s: float) -> float:
     return run_to(world, Direction.TO_BIN, EndSwitch.CLOSED, at_s + 2.0)
 
 
-def roles(world: World) -> list[tuple[Role, bool]]:
-    return [(change.role, change.active) for change in world.take_changes()]
+SWITCHES = (Signal.SWITCH_CLOSED, Signal.SWITCH_BIN, Signal.SWITCH_CUSTOMER)
+
+
+def sensed(world: World) -> list[Change]:
+    """What the sensors, not the end switches, have seen."""
+    return [change for change in world.take_changes() if change.signal not in SWITCHES]
+
+
+def signals(world: World) -> list[tuple[Signal, bool]]:
+    return [(change.signal, change.active) for change in sensed(world)]
 
 
 @pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in (Kind.HAND, Kind.NOTHING)])
 def test_an_accepted_item_falls_through_the_drop_sensor_into_the_bin(kind: Kind) -> None:
     world = World(seed=3)
     item = world.insert(kind, 1.0)
-    assert roles(world) == [(Role.ENTRY, True)]
+    assert signals(world) == [(Signal.ENTRY, True)]
     end_s = accept(world, 1.5)
     world.advance(end_s + 1.0)
-    changes = world.take_changes()
+    changes = sensed(world)
     pieces = 2 if kind is Kind.TWO else 1
-    assert [(change.role, change.active) for change in changes] == [
-        (Role.ENTRY, False),
-        *[(Role.DROP, True), (Role.DROP, False)] * pieces,
+    assert [(change.signal, change.active) for change in changes] == [
+        (Signal.ENTRY, False),
+        *[(Signal.DROP, True), (Signal.DROP, False)] * pieces,
     ]
     assert 0.05 < changes[2].at_s - changes[1].at_s < 0.1
     assert 0.1 < changes[1].at_s - changes[0].at_s < 0.3
@@ -67,7 +75,7 @@ def test_a_returned_item_is_taken_by_the_customer_after_his_reaction_time() -> N
     item = world.insert(Kind.SODA, 1.0)
     end_s = give_back(world, 1.5)
     assert world.items[item.number].place is Place.CUSTOMER
-    assert roles(world) == [(Role.ENTRY, True), (Role.HAND, True), (Role.ENTRY, False), (Role.HAND, False)]
+    assert signals(world) == [(Signal.ENTRY, True), (Signal.HAND, True), (Signal.ENTRY, False), (Signal.HAND, False)]
     assert world.pieces_in_bin == 0
     assert world.insert(Kind.MINERAL, end_s).number == 2
 
@@ -156,11 +164,11 @@ def test_a_gate_that_stops_at_once_for_a_hand_does_not_catch_it() -> None:
 def test_a_hand_and_a_disturbance_leave_by_themselves(kind: Kind, hand: bool) -> None:
     world = World()
     world.insert(kind, 0.0)
-    assert world.levels[Role.ENTRY]
-    assert world.levels[Role.HAND] is hand
+    assert world.levels[Signal.ENTRY]
+    assert world.levels[Signal.HAND] is hand
     world.advance(5.0)
-    assert not world.levels[Role.ENTRY]
-    assert not world.levels[Role.HAND]
+    assert not world.levels[Signal.ENTRY]
+    assert not world.levels[Signal.HAND]
     assert world.items[1].place is Place.GONE
 
 
@@ -202,9 +210,9 @@ def test_the_bin_reports_that_it_is_full_and_empty() -> None:
     world.insert(Kind.MINERAL, 0.0)
     end_s = accept(world, 0.1)
     world.advance(end_s + 1.0)
-    assert world.levels[Role.BIN_FULL]
+    assert world.levels[Signal.BIN_FULL]
     world.empty_bin(end_s + 1.0)
-    assert not world.levels[Role.BIN_FULL]
+    assert not world.levels[Signal.BIN_FULL]
 
 
 ACTIONS = st.one_of(
@@ -239,17 +247,59 @@ def test_laws_of_the_world(script: list) -> None:
     world = play(script, [])
     changes = world.take_changes()
     assert all(a.at_s <= b.at_s for a, b in pairwise(changes))
-    for role in world.levels:
-        own = [change.active for change in changes if change.role is role]
-        assert own == [index % 2 == 0 for index in range(len(own))], "levels alternate, from inactive"
+    for signal in world.levels:
+        own = [change.active for change in changes if change.signal is signal]
+        first = signal is not Signal.SWITCH_CLOSED
+        assert own == [(index % 2 == 0) is first for index in range(len(own))], "levels alternate, from rest"
     assert -1.0 <= world.place(1e6) <= 1.0
     dropped = {entry.item for entry in world.log if entry.what == "falling"}
     assert {item.number for item in world.items.values() if item.place is Place.BIN} == dropped
     pieces = sum(2 if world.items[number].kind is Kind.TWO else 1 for number in dropped)
     assert world.pieces_in_bin == pieces
-    assert not world.levels[Role.DROP]
+    assert not world.levels[Signal.DROP]
+    closed = [signal for signal in SWITCHES if world.levels[signal]]
+    place = abs(world.place(1e6))
+    assert bool(closed) is (place <= MECHANICS.home_width or place >= 1.0 - MECHANICS.end_width)
+    assert len(closed) <= 1
 
 
 @given(SCRIPTS, st.lists(st.floats(0.0, 60.0), max_size=30))
 def test_looking_does_not_change_what_happens(script: list, looks_s: list[float]) -> None:
     assert list(play(script, looks_s).log) == list(play(script, []).log)
+
+
+def test_the_end_switches_change_when_the_flap_passes_them() -> None:
+    world = World(mechanics=Mechanics(travel_s=1.0, speed_spread=0.0, breakaway_s=0.0))
+    world.drive(Direction.TO_BIN, 10.0)
+    world.advance(20.0)
+    changes = {(change.signal, change.active): change.at_s for change in world.take_changes()}
+    assert changes == {
+        (Signal.SWITCH_CLOSED, False): pytest.approx(10.2),
+        (Signal.SWITCH_BIN, True): pytest.approx(10.95),
+    }
+
+
+def test_both_motor_lines_are_a_fault_in_the_log() -> None:
+    world = World()
+    world.set_motor(True, False, 0.0)
+    world.set_motor(True, True, 0.1)
+    assert world.direction is Direction.OFF
+    world.set_motor(False, False, 0.2)
+    assert [entry.detail for entry in world.log if entry.what == "fault"] == ["both motor lines are active"]
+
+
+def test_the_motor_has_current_only_while_its_watchdog_is_kicked() -> None:
+    world = World()
+    world.fit_watchdog(True, 0.0)
+    world.set_motor(True, False, 1.0)
+    assert world.place(2.0) == 0.0
+    assert world.current(2.0) == 0.0
+    for step in range(4):
+        world.kick_watchdog(2.0 + step * 0.05)
+    assert world.current(2.2) == MECHANICS.running_a
+    stopped_at = world.place(2.3)
+    assert -1.0 < stopped_at < 0.0
+    assert world.place(3.0) == stopped_at
+    world.fit_watchdog(False, 3.0)
+    assert world.position(4.0) is EndSwitch.BIN
+    assert world.current(4.0) == MECHANICS.stalled_a

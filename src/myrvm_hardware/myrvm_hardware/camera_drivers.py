@@ -19,7 +19,8 @@ from myrvm_core.environment import environment
 from myrvm_core.errors import DeviceError
 from numpy.typing import NDArray
 
-from myrvm_hardware.drivers import Frame, since_epoch_ns
+from myrvm_hardware.drivers import Frame
+from myrvm_hardware.kernel_clock import since_epoch_ns
 from myrvm_hardware.settings import CameraSettings
 
 WAIT_MS = 1000  # `read` waits a second at most

@@ -3,12 +3,12 @@
 A driver is a class that another package may bring: it registers itself under an entry-point group below, in its
 `setup.cfg`, and a parameter of the node names it. It is built as `Driver(device, settings)` when the node is configured
 (raise SettingsError for what can never work); `device` says where the hardware is, in the driver's own words, and
-`settings` is the node's. Opening comes later and may be tried again and again.
+`settings` is the node's (an analogue one gets its group of them). Opening comes later and may be tried again and again.
 """
 
 from __future__ import annotations
 
-import time
+from collections.abc import Set
 from dataclasses import dataclass
 from enum import IntEnum
 from importlib.metadata import entry_points
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 CAMERA_DRIVERS = "myrvm.camera_drivers"
 SENSOR_DRIVERS = "myrvm.sensor_drivers"
 GATE_DRIVERS = "myrvm.gate_drivers"
+ANALOG_DRIVERS = "myrvm.analog_drivers"
 
 
 @dataclass(frozen=True)
@@ -69,15 +70,17 @@ DIGITAL = tuple(role for role in Role if role not in ANALOG)
 
 @dataclass(frozen=True)
 class Edge:
-    """A digital sensor changed to `active` at `stamp_ns`, ns since the epoch."""
+    """A digital sensor changed to `active` at `monotonic_ns`, kernel time (CLOCK_MONOTONIC)."""
 
     role: Role
     active: bool
-    stamp_ns: int
+    monotonic_ns: int
 
 
 class SensorDriver(Protocol):
-    """All sensors of the cabinet. Opened and closed by the node, read by one thread."""
+    """The digital sensors of the cabinet. Used by one thread."""
+
+    debounced: frozenset[Role]  # by the hardware, known when open; the others are debounced here
 
     def open(self) -> None:
         """Claim the inputs. Raises DeviceError."""
@@ -86,16 +89,32 @@ class SensorDriver(Protocol):
         """The present level of each digital sensor. Raises DeviceError."""
         ...
 
-    def read_edges(self, timeout_s: float) -> list[Edge]:
-        """Wait for edges, at most `timeout_s`; empty when there were none. Raises DeviceError."""
+    def read_edges(self, timeout_s: float) -> tuple[list[Edge], int]:
+        """Wait for edges, at most `timeout_s`: the edges, and how many were lost before them. Raises DeviceError."""
         ...
 
-    def measure(self) -> dict[Role, float]:
-        """The present value of each analogue sensor, SI units. Raises DeviceError."""
-        ...
+    def listen(self, roles: Set[Role]) -> None:
+        """Report edges of these sensors only, until told otherwise or opened again. Raises DeviceError."""
 
     def close(self) -> None:
         """Release the inputs; harmless when not open."""
+
+
+class AnalogDriver(Protocol):
+    """One analogue source, built as `Driver(device, settings, role)`. Used by a thread of its own."""
+
+    def open(self) -> None:
+        """Find the device. Raises DeviceError."""
+
+    def read(self) -> dict[Role, float]:
+        """A sample; a digital role is 0 or 1. May take a second. Raises DeviceError.
+
+        The sample of `role` is raw: the calibration in the settings is applied to it. Others are in SI units.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the device; harmless when not open."""
 
 
 class Direction(IntEnum):
@@ -130,11 +149,6 @@ class GateDriver(Protocol):
 
     def close(self) -> None:
         """Motor off, release the outputs; harmless when not open."""
-
-
-def since_epoch_ns(monotonic_ns: int) -> int:
-    """A kernel time stamp (CLOCK_MONOTONIC) as ns since the epoch."""
-    return time.time_ns() - (time.monotonic_ns() - monotonic_ns)
 
 
 def find_driver(group: str, name: str) -> Any:

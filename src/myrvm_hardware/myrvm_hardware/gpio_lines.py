@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +17,8 @@ from pathlib import Path
 import gpiod
 from gpiod.line import Bias, Clock, Direction, Drive, Edge, Value
 from myrvm_core.errors import DeviceError, SettingsError
+
+from myrvm_hardware import motor_guard
 
 CONSUMER = "myrvm"
 CHIPS = 64  # numbers that are looked at, /dev/gpiochip0 and on
@@ -128,7 +130,8 @@ def _label(path: str) -> str:
 class Lines:
     """Requested lines of one chip, by purpose.
 
-    `set` may be called from any thread, everything else from one.
+    `set` and `levels` may be called from any thread (the bindings' own calls may not: they share a buffer), everything
+    else from one.
 
     Args:
         chip: path, name or label.
@@ -141,6 +144,7 @@ class Lines:
         self.offsets: dict[str, int] = {}
         self.debounced: frozenset[str] = frozenset()
         self._purposes: dict[int, str] = {}
+        self._places: dict[str, int] = {}
         self._settings: dict[str, Input | Output] = {}
         self._driven: dict[str, bool] = {}
         self._request: gpiod.LineRequest | None = None
@@ -175,6 +179,8 @@ class Lines:
             self._config(self._settings), consumer=self._consumer, event_buffer_size=EVENT_BUFFER
         )
         self._sequence = 0
+        places = {offset: 1 << place for place, offset in enumerate(self._request.offsets)}
+        self._places = {purpose: places[offset] for purpose, offset in self.offsets.items()}
         self.debounced = frozenset(purpose for purpose, line in settings.items() if _debounce_s(line))
 
     @property
@@ -185,7 +191,10 @@ class Lines:
     @property
     def fd(self) -> int:
         """File descriptor of the request, readable when edges wait. Raises DeviceError when it is not open."""
-        return self._open_request().fd
+        try:
+            return self._open_request().fd
+        except gpiod.RequestReleasedError as error:  # closed by another thread meanwhile
+            raise DeviceError(f"GPIO chip {self.chip} is not open") from error
 
     def reconfigure(self, changes: Mapping[str, Input | Output]) -> None:
         """Set some lines up anew without giving any back; outputs that are not named keep their value.
@@ -207,27 +216,35 @@ class Lines:
         self._settings = settings
         self._driven |= {purpose: line.active for purpose, line in changes.items() if isinstance(line, Output)}
 
+    def listen(self, purposes: Set[str]) -> None:
+        """Have edges of these inputs reported, and of no others. Raises DeviceError."""
+        changes = {
+            purpose: replace(line, edges=purpose in purposes)
+            for purpose, line in self._settings.items()
+            if isinstance(line, Input) and line.edges != (purpose in purposes)
+        }
+        if changes:
+            self.reconfigure(changes)
+
     def levels(self) -> dict[str, bool]:
         """Whether each line is active, all read at once. Raises DeviceError."""
-        request, purposes = self._open_request(), list(self.offsets)
         try:
-            values = request.get_values([self.offsets[purpose] for purpose in purposes])
-        except REFUSALS as error:
+            active = motor_guard.get_values(self.fd, self.mask(self.offsets))
+        except OSError as error:
             raise DeviceError(self._sentence(error)) from error
-        return {purpose: value == Value.ACTIVE for purpose, value in zip(purposes, values, strict=True)}
+        return {purpose: bool(active & place) for purpose, place in self._places.items()}
+
+    def mask(self, purposes: Iterable[str]) -> int:
+        """Lines as bits by their places in the request, as the kernel's calls name them."""
+        return sum(self._places[purpose] for purpose in purposes)
 
     def set(self, values: Mapping[str, bool]) -> None:
         """Switch outputs, all at once. Raises DeviceError."""
-        request = self._open_request()
-        wanted: dict[int | str, Value] = {
-            self.offsets[purpose]: Value.ACTIVE if active else Value.INACTIVE for purpose, active in values.items()
-        }
+        active = self.mask(purpose for purpose, wanted in values.items() if wanted)
         try:
-            request.set_values(wanted)
-        except REFUSALS as error:
+            motor_guard.set_values(self.fd, active, self.mask(values))
+        except OSError as error:
             raise DeviceError(self._sentence(error)) from error
-        except gpiod.RequestReleasedError as error:  # closed by another thread meanwhile
-            raise DeviceError(f"GPIO chip {self.chip} is not open") from error
         self._driven |= values
 
     def read_edges(self, timeout_s: float) -> tuple[list[LineEdge], int]:

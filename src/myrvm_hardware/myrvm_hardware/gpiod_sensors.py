@@ -2,43 +2,59 @@
 
 from __future__ import annotations
 
-from myrvm_core.errors import DeviceError
+from collections.abc import Set
 
-from myrvm_hardware.drivers import DIGITAL, Edge, Role, since_epoch_ns
+from myrvm_hardware.drivers import DIGITAL, Edge, Role
 from myrvm_hardware.gpio_lines import Input, Lines, parse_lines
-from myrvm_hardware.settings import SensorSettings
+from myrvm_hardware.settings import SensorSettings, hold_s
 
 ROLES = {role.name.lower(): role for role in DIGITAL}
 
 
 class GpiodSensors:
-    """Digital sensors as input lines with edge events; there is no analogue sensor on a GPIO chip."""
+    """One request for all lines, with edge events."""
 
     def __init__(self, device: str, settings: SensorSettings) -> None:
         lines = parse_lines("sensor.lines", settings.lines, ROLES, all_of_them=False)
-        line = Input(active_low=settings.active_low, bias="up" if settings.active_low else "down")
-        self._settings = dict.fromkeys(lines, line)
-        self._lines = Lines(device, lines)
+        bias = ("up" if settings.active_low else "down") if settings.bias == "auto" else settings.bias
+        times_s = hold_s(settings.debounce)
+        self._settings = {
+            purpose: Input(
+                settings.active_low, bias, True, times_s[ROLES[purpose]] if settings.kernel_debounce else 0.0
+            )
+            for purpose in lines
+        }
+        self.lines = Lines(device, lines)
+        self.debounced: frozenset[Role] = frozenset()
+        # The kernel stamps an edge when its level has held; it began that much earlier.
+        self._delays_ns = {purpose: round(line.debounce_s * 1e9) for purpose, line in self._settings.items()}
 
     def open(self) -> None:
         """Request all lines. Raises DeviceError."""
-        self._lines.open(self._settings)
+        self.lines.open(self._settings)
+        self.debounced = frozenset(ROLES[purpose] for purpose in self.lines.debounced)
 
     def levels(self) -> dict[Role, bool]:
         """The level of each line. Raises DeviceError."""
-        return {ROLES[purpose]: active for purpose, active in self._lines.levels().items()}
+        return {ROLES[purpose]: active for purpose, active in self.lines.levels().items()}
 
-    def read_edges(self, timeout_s: float) -> list[Edge]:
-        """Wait for edges. Raises DeviceError, also when the kernel's buffer has run over: read the levels again."""
-        edges, lost = self._lines.read_edges(timeout_s)
-        if lost:
-            raise DeviceError(f"GPIO chip {self._lines.chip} has lost {lost} edges: a sensor chatters")
-        return [Edge(ROLES[edge.purpose], edge.active, since_epoch_ns(edge.monotonic_ns)) for edge in edges]
+    def read_edges(self, timeout_s: float) -> tuple[list[Edge], int]:
+        """Wait for edges; also how many were lost. Raises DeviceError."""
+        edges, lost = self.lines.read_edges(timeout_s)
+        debounced = self.lines.debounced
+        return [
+            Edge(
+                ROLES[edge.purpose],
+                edge.active,
+                edge.monotonic_ns - (self._delays_ns[edge.purpose] if edge.purpose in debounced else 0),
+            )
+            for edge in edges
+        ], lost
 
-    def measure(self) -> dict[Role, float]:
-        """Nothing."""
-        return {}
+    def listen(self, roles: Set[Role]) -> None:
+        """Have the kernel report edges of these sensors only. Raises DeviceError."""
+        self.lines.listen({purpose for purpose in self._settings if ROLES[purpose] in roles})
 
     def close(self) -> None:
         """Give the lines back."""
-        self._lines.close()
+        self.lines.close()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from myrvm_core.settings import Settings, setting
+from pydantic import field_validator, model_validator
+
+from myrvm_hardware.drivers import DIGITAL, Role
 
 
 class CameraSettings(Settings):
@@ -50,27 +53,164 @@ class CameraSettings(Settings):
     )
 
 
+class DebounceSettings(Settings):
+    """How long the level of each digital sensor must hold before an edge counts; 0: it counts at once."""
+
+    entry_s: float = setting(0.02, "An item in the chamber.", unit="s", minimum=0.0, maximum=1.0)
+    drop_s: float = setting(0.003, "An item falling into the bin.", unit="s", minimum=0.0, maximum=1.0)
+    bin_full_s: float = setting(0.2, "The bin is full.", unit="s", minimum=0.0, maximum=1.0)
+    door_s: float = setting(0.02, "The service door.", unit="s", minimum=0.0, maximum=1.0)
+    hand_s: float = setting(0.0, "A hand in the gate.", unit="s", minimum=0.0, maximum=1.0)
+    emergency_s: float = setting(0.0, "The emergency stop.", unit="s", minimum=0.0, maximum=1.0)
+    power_fail_s: float = setting(0.0, "The power-fail line.", unit="s", minimum=0.0, maximum=1.0)
+    on_battery_s: float = setting(0.05, "A line that says: on battery.", unit="s", minimum=0.0, maximum=1.0)
+    battery_low_s: float = setting(0.05, "A line that says: battery low.", unit="s", minimum=0.0, maximum=1.0)
+
+
+def hold_s(debounce: DebounceSettings) -> dict[Role, float]:
+    """The debounce time of each digital role."""
+    return {role: float(getattr(debounce, f"{role.name.lower()}_s")) for role in DIGITAL}
+
+
+class SourceSettings(Settings):
+    """What every source of an analogue reading has."""
+
+    driver: str = setting("", "Name of the driver, registered in myrvm.analog_drivers; empty: there is none.")
+    device: str = setting("", "Where it is, in the driver's words.")
+    period_s: float = setting(0.5, "Time between two samples.", unit="s", minimum=0.02, maximum=3600.0)
+    stale_after_s: float = setting(
+        5.0, "Without a good sample for so long, the reading is unknown.", unit="s", minimum=0.1, maximum=7200.0
+    )
+
+
+class AnalogSettings(SourceSettings):
+    """One analogue sensor: (raw - offset) * scale - tare, then what is not plausible is refused."""
+
+    channel: str = setting("", "Channel of the device: of iio such as in_voltage0, of hx711 A128, B32 or A64.")
+    data_line: str = setting("", "Data line of an hx711, by name or offset; the device is its GPIO chip.")
+    clock_line: str = setting("", "Clock line of an hx711.")
+    offset: float = setting(0.0, "Raw reading that means zero.")
+    scale: float = setting(1.0, "SI units for one raw unit; not 0.")
+    tare: float = setting(0.0, "SI units taken off: what is always there.")
+    minimum: float = setting(-1e9, "A smaller value is refused.")
+    maximum: float = setting(1e9, "A larger value is refused.")
+    median: int = setting(3, "The value is the median of so many samples.", minimum=1, maximum=31)
+    largest_rate: float = setting(
+        0.0, "A faster change of the value, in units a second, is refused until it has stood; 0: any.", minimum=0.0
+    )
+
+    @field_validator("scale")
+    @classmethod
+    def _scale_is_not_zero(cls, scale: float) -> float:
+        if scale == 0.0:
+            raise ValueError("it must not be zero: calibrate the sensor, see docs/hardware.md")
+        return scale
+
+    @model_validator(mode="after")
+    def _range_is_one(self) -> AnalogSettings:
+        if self.minimum >= self.maximum:
+            raise ValueError(f"minimum {self.minimum:g} must be below maximum {self.maximum:g}")
+        return self
+
+
+class WeightSettings(AnalogSettings):
+    """The scale under the chamber, kg. A little below zero is noise and shown as 0."""
+
+    minimum: float = setting(-0.05, "A smaller weight is refused.", unit="kg")
+    maximum: float = setting(20.0, "A larger weight is refused.", unit="kg")
+
+
+class BinLevelSettings(AnalogSettings):
+    """A distance sensor above the bin, m, shown as how full the bin is, 0 .. 1."""
+
+    period_s: float = setting(2.0, "Time between two samples.", unit="s", minimum=0.02, maximum=3600.0)
+    stale_after_s: float = setting(
+        30.0, "Without a good sample for so long, the reading is unknown.", unit="s", minimum=0.1, maximum=7200.0
+    )
+    minimum: float = setting(0.01, "A shorter distance is refused.", unit="m")
+    maximum: float = setting(4.0, "A longer distance is refused.", unit="m")
+    empty_m: float = setting(0.8, "Distance to the floor of the empty bin.", unit="m", minimum=0.0, maximum=10.0)
+    full_m: float = setting(0.1, "Distance to the items in a full bin.", unit="m", minimum=0.0, maximum=10.0)
+
+    @model_validator(mode="after")
+    def _empty_is_further(self) -> BinLevelSettings:
+        if self.empty_m <= self.full_m:
+            raise ValueError(f"empty_m {self.empty_m:g} must be above full_m {self.full_m:g}")
+        return self
+
+
+class MotorCurrentSettings(AnalogSettings):
+    """The current through the gate's motor, A."""
+
+    period_s: float = setting(0.1, "Time between two samples.", unit="s", minimum=0.02, maximum=3600.0)
+    minimum: float = setting(-0.2, "A smaller current is refused.", unit="A")
+    maximum: float = setting(50.0, "A larger current is refused.", unit="A")
+    median: int = setting(1, "The value is the median of so many samples.", minimum=1, maximum=31)
+
+
+class PowerSettings(SourceSettings):
+    """Mains and battery: on battery, its charge 0 .. 1, nearly empty."""
+
+    period_s: float = setting(1.0, "Time between two samples.", unit="s", minimum=0.02, maximum=3600.0)
+    stale_after_s: float = setting(
+        10.0, "Without a good sample for so long, the reading is unknown.", unit="s", minimum=0.1, maximum=7200.0
+    )
+    low_charge: float = setting(0.15, "The battery is low at or below this charge.", minimum=0.0, maximum=1.0)
+
+
 class SensorSettings(Settings):
     """All sensors of the cabinet."""
 
     driver: str = setting("gpiod", "Name of the driver, registered in myrvm.sensor_drivers.")
     device: str = setting(
-        "/dev/gpiochip0", "Where the sensors are, in the driver's words: a GPIO chip.", env="GPIO_CHIP"
+        "/dev/gpiochip0",
+        "Where the digital sensors are, in the driver's words: a GPIO chip by path, name or label.",
+        env="GPIO_CHIP",
     )
     lines: list[str] = setting(
-        ["entry=0", "drop=1", "door=2", "bin_full=3", "hand=4", "emergency=5"],
-        "Input lines as role=line, a line by name or offset; roles: entry, drop, door, bin_full, hand, emergency.",
+        ["entry=0", "drop=1", "bin_full=2"],
+        "Input lines as role=line, a line by name or offset; roles: entry, drop, bin_full, door, hand, emergency, "
+        "power_fail, on_battery, battery_low.",
         env="SENSOR_GPIO_LINES",
     )
     active_low: bool = setting(True, "A sensor pulls its line down when it is active; the lines are pulled up.")
-    debounce_s: list[float] = setting(
-        [0.005],
-        "An edge counts once the level has held so long: one value for all, or one for each of entry, drop, door, "
-        "bin_full, hand, emergency.",
-        unit="s",
+    bias: str = setting(
+        "auto",
+        "Pull of the lines: auto (against the active level), up, down, none, as_is.",
+        pattern="^(auto|up|down|none|as_is)$",
     )
-    measure_period_s: float = setting(
-        0.5, "Time between samples of the weight; the state is sent as often.", unit="s", minimum=0.05, maximum=1.0
+    debounce: DebounceSettings = setting(DebounceSettings(), "Debounce times.")
+    kernel_debounce: bool = setting(
+        True, "Let the kernel debounce the lines where it can; a sensor that chatters is then not noticed."
+    )
+    chatter_hz: float = setting(
+        200.0,
+        "A sensor with more edges a second is faulty: its level is unknown until it is quiet.",
+        unit="Hz",
+        minimum=10.0,
+        maximum=10_000.0,
+    )
+    stuck_after_s: float = setting(
+        600.0,
+        "Entry, drop or hand active for longer is reported as stuck or blocked.",
+        unit="s",
+        minimum=1.0,
+        maximum=86_400.0,
+    )
+    weight: WeightSettings = setting(WeightSettings(), "The scale.")
+    bin_level: BinLevelSettings = setting(BinLevelSettings(), "The bin's fill level.")
+    motor_current: MotorCurrentSettings = setting(MotorCurrentSettings(), "The motor's current.")
+    power: PowerSettings = setting(PowerSettings(), "The supply and its battery.")
+    sysfs_root: str = setting("/sys", "Where the kernel's sysfs is mounted.", env="MYRVM_SYSFS")
+    interlock_roles: list[str] = setting(
+        ["door", "hand", "emergency", "power_fail"],
+        "Sensors that the actuator watches and reports on actuator/interlocks; unknown while it does not.",
+    )
+    interlock_stale_s: float = setting(
+        2.0, "Interlocks that are older are unknown.", unit="s", minimum=0.2, maximum=30.0
+    )
+    report_period_s: float = setting(
+        0.5, "The state is sent at each change and so often at least.", unit="s", minimum=0.05, maximum=1.0
     )
     reopen_first_s: float = setting(
         0.2, "Longest wait before the first try to open again.", unit="s", minimum=0.01, maximum=60.0

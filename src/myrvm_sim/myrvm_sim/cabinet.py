@@ -1,7 +1,8 @@
-"""The simulated cabinet, a process: `python -m myrvm_sim.cabinet --socket PATH [--seed N] [--gate-log FILE]`.
+"""The simulated cabinet, a process: `python -m myrvm_sim.cabinet --socket PATH [--gpio FOLDER] [--sysfs FOLDER]`.
 
 A stand-in for hardware. The world of `physics` runs in real time on a thread of its own, which sleeps until something
-happens; clients speak `protocol` over the Unix socket. Prints one JSON line when it is ready; ends on SIGTERM, SIGINT.
+happens. The machine meets it at a GPIO chip, FOLDER/gpiochip0, and in the files of a piece of `/sys`; people speak
+`protocol` over the Unix socket. Prints one JSON line when it is ready; ends on SIGTERM, SIGINT.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import signal
 import socket
 import socketserver
@@ -16,7 +18,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -24,17 +26,29 @@ from pathlib import Path
 from myrvm_core.errors import RvmError
 from myrvm_hardware.drivers import Direction, Role
 
-from myrvm_sim import album, protocol
+from myrvm_sim import album, protocol, sysfs, wiring
+from myrvm_sim.gpio_chip import Chip
+from myrvm_sim.gpio_server import GpioServer, ask_for_real_time
 from myrvm_sim.items import Item, Place
 from myrvm_sim.physics import Change, Entry, World
 
 EDGES_KEPT = 1000  # for a client that does not ask
+SAMPLE_S = 0.2  # between samples of the analogue sensors
+CHIP = "gpiochip0"
+SWITCH_INTERVAL_S = 0.0005  # a thread that computes lets the chip's thread in so soon
 
 
 class Cabinet:
     """A world in real time, for any number of threads."""
 
-    def __init__(self, seed: int = 0, folder: Path = album.PICTURES, gate_log: Path | None = None) -> None:
+    def __init__(
+        self,
+        seed: int = 0,
+        folder: Path = album.PICTURES,
+        gate_log: Path | None = None,
+        gpio: Path | None = None,
+        sysfs_root: Path | None = None,
+    ) -> None:
         self._world = World(seed)
         self.album = album.Album(folder, seed)
         self._changed = threading.Condition()
@@ -44,8 +58,13 @@ class Cabinet:
         self._camera = "live"
         self._gate_log = gate_log.open("a", encoding="utf-8", buffering=1) if gate_log else None
         self._logged = 0
-        self._ending = False
+        self._ending = self._news = False
         self._sleeps_until_s: float | None = None
+        self.wiring = wiring.Wiring(self._world, self._new_chip(), self.at_ns)
+        self._sysfs = sysfs.SysfsTree(sysfs_root) if sysfs_root else None
+        self._gpio = gpio
+        self._server: GpioServer | None = None
+        self.plug_chip()
         self._thread = threading.Thread(target=self._run, name="physics")
         self._thread.start()
 
@@ -55,19 +74,45 @@ class Cabinet:
             self._ending = True
             self._changed.notify_all()
         self._thread.join()
+        self.unplug_chip()
         if self._gate_log:
             self._gate_log.close()
+
+    def plug_chip(self) -> None:
+        """The GPIO chip appears."""
+        if self._gpio and self._server is None:
+            self._server = GpioServer(self._gpio / CHIP, self.wiring.chip, self._for_chip)
+
+    def unplug_chip(self) -> None:
+        """The GPIO chip vanishes, and nothing is driven any more."""
+        server, self._server = self._server, None
+        if server:
+            server.stop()  # outside `now`: its thread may wait for that
+            with self.now() as (_, now_s):
+                self.wiring.connect(self._new_chip(), now_s)
+
+    def _new_chip(self) -> Chip:
+        return Chip(CHIP, wiring.LABEL, wiring.LINES, lambda at_ns: time.time_ns() - time.monotonic_ns() + at_ns)
+
+    @contextmanager
+    def _for_chip(self) -> Iterator[int]:
+        with self.now() as (_, now_s):
+            yield self.at_ns(now_s)
 
     @contextmanager
     def now(self) -> Iterator[tuple[World, float]]:
         """The world, advanced to the present, and its time; what the caller changes is told to all."""
         with self._changed:
-            now_s = (time.monotonic_ns() - self._begin_ns) / 1e9
+            now_s = self._now_s()
             self._world.advance(now_s)
+            self._distribute(now_s)
             try:
                 yield self._world, now_s
             finally:
-                self._distribute()
+                self._distribute(now_s)
+
+    def _now_s(self) -> float:
+        return (time.monotonic_ns() - self._begin_ns) / 1e9
 
     def at_ns(self, at_s: float) -> int:
         """A time of the world on the machine's clock, CLOCK_MONOTONIC."""
@@ -111,17 +156,31 @@ class Cabinet:
         with self._changed:
             self._camera = state
 
-    def _distribute(self) -> None:
-        changes = self._world.take_changes()
+    def write_sysfs(self, texts: Mapping[Path, str]) -> None:
+        """Change files of the simulated sysfs. Raises RvmError where there is none."""
+        if self._sysfs is None:
+            raise RvmError("this cabinet has no sysfs: start it with --sysfs")
+        self._sysfs.write(texts)
+
+    def _distribute(self, now_s: float) -> None:
+        changes = self.wiring.settle(now_s)
+        if self._server:
+            self._server.wake_readers()
         for queue in self._queues.values():
             queue.extend(changes)
+        fresh = self._world.recorded - self._logged
+        self._logged += fresh
         if self._gate_log:
-            fresh = self._world.recorded - self._logged
-            for entry in list(self._world.log)[len(self._world.log) - fresh :]:
+            for entry in list(self._world.log)[len(self._world.log) - fresh :] if fresh else ():
                 print(json.dumps(self.entry(entry)), file=self._gate_log)
-            self._logged += fresh
-        if changes or self._world.next_event_s() != self._sleeps_until_s:
+        if fresh or changes or self._next_s() != self._sleeps_until_s:
+            self._news = True
             self._changed.notify_all()
+
+    def _next_s(self) -> float | None:
+        wires_ns = self.wiring.next_event_ns()
+        both = self._world.next_event_s(), None if wires_ns is None else (wires_ns - self._begin_ns) / 1e9
+        return min((at_s for at_s in both if at_s is not None), default=None)
 
     def entry(self, entry: Entry) -> protocol.Answer:
         """A line of the log as it is sent."""
@@ -134,13 +193,21 @@ class Cabinet:
         return row | {"inserted_ns": self.at_ns(item.inserted_s)}
 
     def _run(self) -> None:
+        sample_s = 0.0 if self._sysfs else math.inf
         while not self._ending:
             with self.now() as (world, now_s):
-                next_s = world.next_event_s()
+                self._news = False
+                texts = sysfs.motor_current(world.current(now_s))
+                if now_s >= sample_s:
+                    sample_s = now_s + SAMPLE_S
+                    texts |= sysfs.weight(world.weigh(now_s)) | sysfs.bin_level(world.bin_level)
+            if self._sysfs:
+                self._sysfs.write(texts)
             with self._changed:
-                if not self._ending and self._world.next_event_s() == next_s:
-                    self._sleeps_until_s = next_s
-                    self._changed.wait(None if next_s is None else max(0.0, next_s - now_s))
+                self._sleeps_until_s = self._next_s()
+                until_s = min(sample_s, math.inf if self._sleeps_until_s is None else self._sleeps_until_s)
+                limit_s = None if until_s == math.inf else max(0.0, until_s - self._now_s())
+                self._changed.wait_for(lambda: self._news or self._ending, limit_s)
 
 
 class Handler(socketserver.BaseRequestHandler):
@@ -177,9 +244,18 @@ class Handler(socketserver.BaseRequestHandler):
             return self._picture(request.rate_hz)
         if isinstance(request, protocol.Edges):
             changes = self._cabinet.edges(self, request.timeout_s)
-            return {"edges": [self._edge(change) for change in changes]}, b""
+            return {"edges": [self._edge(change) for change in changes if change.signal in Role.__members__]}, b""
         if isinstance(request, protocol.Drive):
             self._cabinet.drive(self, Direction[request.direction])
+            return {}, b""
+        if isinstance(request, protocol.ChipPlugged):
+            (self._cabinet.plug_chip if request.plugged else self._cabinet.unplug_chip)()
+            return {}, b""
+        if isinstance(request, protocol.Power):
+            self._cabinet.write_sysfs(sysfs.power(request.mains, request.battery_percent))
+            return {}, b""
+        if isinstance(request, protocol.Temperature):
+            self._cabinet.write_sysfs(sysfs.temperature(request.zone, request.celsius))
             return {}, b""
         if isinstance(request, protocol.Camera):
             self._cabinet.set_camera(request.state)
@@ -190,7 +266,7 @@ class Handler(socketserver.BaseRequestHandler):
     def _of_world(self, request: protocol.Request, world: World, now_s: float) -> protocol.Answer:
         match request:
             case protocol.Levels():
-                return {"levels": {role.name: active for role, active in world.levels.items()}}
+                return {"levels": {name: active for name, active in world.levels.items() if name in Role.__members__}}
             case protocol.Measure():
                 return {"values": {Role.WEIGHT.name: world.weigh(now_s)}}
             case protocol.Position():
@@ -205,6 +281,17 @@ class Handler(socketserver.BaseRequestHandler):
                 return {"item": self._cabinet.item(world.pull_out(now_s))}
             case protocol.Door(opened=opened):
                 world.set_door(opened, now_s)
+            case protocol.PowerFail(failing=failing):
+                world.set_power_fail(failing, now_s)
+            case protocol.Stuck(line=line, active=active):
+                self._cabinet.wiring.stick(line, active, now_s)
+            case protocol.Chatter(line=line, frequency_hz=frequency_hz, duration_s=duration_s):
+                self._cabinet.wiring.chatter(line, frequency_hz, duration_s, now_s)
+            case protocol.Glitch(line=line, width_s=width_s):
+                self._cabinet.wiring.glitch(line, width_s, now_s)
+            case protocol.ChipTrouble(debounce_errno=debounce_errno, longest_buffer=longest_buffer):
+                self._cabinet.wiring.chip.debounce_error = debounce_errno
+                self._cabinet.wiring.chip.longest_buffer = longest_buffer
             case protocol.Hand(inside=inside):
                 world.set_hand(inside, now_s)
             case protocol.Emergency(pressed=pressed):
@@ -226,7 +313,7 @@ class Handler(socketserver.BaseRequestHandler):
         return {}
 
     def _edge(self, change: Change) -> protocol.Answer:
-        return {"role": change.role.name, "active": change.active, "at_ns": self._cabinet.at_ns(change.at_s)}
+        return {"role": change.signal.value, "active": change.active, "at_ns": self._cabinet.at_ns(change.at_s)}
 
     def _picture(self, rate_hz: float) -> tuple[protocol.Answer, bytes | memoryview]:
         now_s = time.monotonic()
@@ -266,10 +353,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--socket", type=Path, required=True, help="path of the Unix socket, at most 107 bytes")
     parser.add_argument("--seed", type=int, default=0, help="of weights, sizes, friction and the customer's reactions")
     parser.add_argument("--gate-log", type=Path, help="append what really happens to this file, one JSON line an event")
+    parser.add_argument("--gpio", type=Path, help="folder for the GPIO chip's socket: MYRVM_GPIO of the machine")
+    parser.add_argument("--sysfs", type=Path, help="folder for a simulated piece of /sys: MYRVM_SYSFS of the machine")
     parser.add_argument("--pictures", type=Path, default=album.PICTURES, help="folder with index.json")
     options = parser.parse_args(arguments)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    ask_for_real_time()
     try:
-        cabinet = Cabinet(options.seed, options.pictures, options.gate_log)
+        cabinet = Cabinet(options.seed, options.pictures, options.gate_log, options.gpio, options.sysfs)
     except (RvmError, OSError) as error:
         print(f"cabinet: {error}", file=sys.stderr)
         return 1

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from myrvm_sim.items import Kind, Place
 from myrvm_sim.physics import ImpossibleError, Jam
 
 SOCKET_VARIABLE = "MYRVM_CABINET"
+GPIO_LIBRARY = Path(sys.prefix) / "lib" / "libmyrvm_gpio.so"  # made by deploy/desk/setup.py
 TIMEOUT_S = 10.0  # a busy machine may let the cabinet wait for its turn
 
 
@@ -134,6 +136,38 @@ class CabinetClient:
         """`live`, `dark`, `overexposed`, `black`, `frozen` or `unplugged`."""
         self._do(protocol.Camera.model_validate({"state": state}))
 
+    def set_power_fail(self, failing: bool) -> None:
+        """The power-fail line."""
+        self._do(protocol.PowerFail(failing=failing))
+
+    def stick_line(self, line: str, active: bool | None) -> None:
+        """A sensor's or end switch's line stays so; None: repaired."""
+        self._do(protocol.Stuck(line=line, active=active))
+
+    def chatter(self, line: str, frequency_hz: float, duration_s: float) -> None:
+        """A sensor's or end switch's line toggles for a while."""
+        self._do(protocol.Chatter(line=line, frequency_hz=frequency_hz, duration_s=duration_s))
+
+    def glitch(self, line: str, width_s: float) -> None:
+        """One pulse on a sensor's or end switch's line."""
+        self._do(protocol.Glitch(line=line, width_s=width_s))
+
+    def plug_chip(self, plugged: bool) -> None:
+        """The GPIO chip is there, or vanishes."""
+        self._do(protocol.ChipPlugged(plugged=plugged))
+
+    def trouble_chip(self, debounce_errno: int = 0, longest_buffer: int = 0) -> None:
+        """The GPIO chip refuses debounce, grants only short event buffers; zeros: all is well again."""
+        self._do(protocol.ChipTrouble(debounce_errno=debounce_errno, longest_buffer=longest_buffer))
+
+    def set_power(self, mains: bool, battery_percent: float = 100.0) -> None:
+        """What `class/power_supply` of the simulated sysfs shows."""
+        self._do(protocol.Power(mains=mains, battery_percent=battery_percent))
+
+    def set_temperature(self, celsius: float, zone: str = "cpu-thermal") -> None:
+        """What a thermal zone of the simulated sysfs shows."""
+        self._do(protocol.Temperature.model_validate({"zone": zone, "celsius": celsius}))
+
     def truth(self) -> protocol.Answer:
         """See `protocol.Truth`."""
         return self._do(protocol.Truth())
@@ -158,7 +192,21 @@ class CabinetClient:
 
 
 @contextmanager
-def running(path: Path, *arguments: str) -> Iterator[None]:
-    """A cabinet process that serves `path`; ends with the context. Raises RvmError when it does not start."""
-    with child("myrvm_sim.cabinet", "--socket", str(path), *arguments):
-        yield
+def running(path: Path, *arguments: str) -> Iterator[dict[str, str]]:
+    """A cabinet process that serves `path`, with a GPIO chip and a piece of `/sys` beside it; ends with the context.
+
+    Gives the environment in which a program meets them. Raises RvmError when it does not start.
+    """
+    gpio, sysfs = path.parent / "gpio", path.parent / "sys"
+    with child("myrvm_sim.cabinet", "--socket", str(path), "--gpio", str(gpio), "--sysfs", str(sysfs), *arguments):
+        yield {
+            SOCKET_VARIABLE: str(path),
+            "MYRVM_GPIO": str(gpio),
+            "MYRVM_SYSFS": str(sysfs),
+            "LD_PRELOAD": f"{GPIO_LIBRARY} {other_libraries()}".strip(),
+        }
+
+
+def other_libraries() -> str:
+    """What LD_PRELOAD names beside the GPIO library."""
+    return " ".join(name for name in os.environ.get("LD_PRELOAD", "").split() if name != str(GPIO_LIBRARY))

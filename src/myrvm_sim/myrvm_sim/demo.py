@@ -18,7 +18,7 @@ import typer
 from myrvm_core.errors import RvmError
 from myrvm_core.i18n import text_for
 from myrvm_core.verdict import Reason
-from myrvm_hardware.drivers import since_epoch_ns
+from myrvm_hardware.kernel_clock import since_epoch_ns
 from myrvm_interfaces.msg import CloudStatus, DepositResult, Session, SystemStatus
 from rich.console import Console
 from rich.progress import Progress

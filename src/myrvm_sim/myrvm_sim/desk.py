@@ -15,7 +15,7 @@ from myrvm_system.bring_up import BringUp
 
 from myrvm_core import graph as graph_file
 from myrvm_sim import cabinet_client, server_client
-from myrvm_sim.cabinet_client import SOCKET_VARIABLE, CabinetClient
+from myrvm_sim.cabinet_client import CabinetClient
 from myrvm_sim.server_client import ServerClient
 from myrvm_system import check
 
@@ -73,7 +73,7 @@ def desk(folder: Path, options: Options) -> Iterator[Desk]:
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         domain = stack.enter_context(claim_domain())
-        stack.enter_context(
+        hardware = stack.enter_context(
             cabinet_client.running(
                 socket, "--seed", str(options.seed), "--gate-log", str(folder / "cabinet.jsonl"),
                 *(["--pictures", str(options.pictures)] if options.pictures else []),
@@ -84,7 +84,7 @@ def desk(folder: Path, options: Options) -> Iterator[Desk]:
             "ROS_DOMAIN_ID": str(domain),
             "MYRVM_DATA": str(folder),
             "MYRVM_ENV_FILE": os.devnull,
-            SOCKET_VARIABLE: str(socket),
+            **hardware,
             "RVM_SERVER_URL": server.url,
             "RVM_API_KEY": server.api_key,
             "HARDWARE_ID": "desk",

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 from myrvm_core.errors import DeviceError
-from myrvm_hardware.drivers import Direction, Edge, EndSwitch, Frame, Role, since_epoch_ns
+from myrvm_hardware.drivers import Direction, Edge, EndSwitch, Frame, Role
+from myrvm_hardware.kernel_clock import since_epoch_ns
 
 from myrvm_sim import protocol
 from myrvm_sim.cabinet_client import CabinetClient, socket_path
@@ -54,15 +55,20 @@ class CabinetCamera(_Driver):
 class CabinetSensors(_Driver):
     """Entry, drop, door, bin-full, hand and emergency sensors, and the scale."""
 
+    debounced: frozenset[Role] = frozenset()
+
     def levels(self) -> dict[Role, bool]:
         """Present levels. Raises DeviceError."""
         answer, _ = self._cabinet.ask(protocol.Levels())
         return {Role[name]: active for name, active in answer["levels"].items()}
 
-    def read_edges(self, timeout_s: float) -> list[Edge]:
+    def read_edges(self, timeout_s: float) -> tuple[list[Edge], int]:
         """Edges since the last call. Raises DeviceError."""
         answer, _ = self._cabinet.ask(protocol.Edges(timeout_s=timeout_s), timeout_s)
-        return [Edge(Role[edge["role"]], edge["active"], since_epoch_ns(edge["at_ns"])) for edge in answer["edges"]]
+        return [Edge(Role[edge["role"]], edge["active"], edge["at_ns"]) for edge in answer["edges"]], 0
+
+    def listen(self, roles: Any) -> None:
+        """All are always heard."""
 
     def measure(self) -> dict[Role, float]:
         """What the scale shows, kg. Raises DeviceError."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from myrvm_core.errors import RvmError
-from myrvm_hardware.drivers import Direction, EndSwitch, Role
+from myrvm_hardware.drivers import Direction, EndSwitch
 
 from myrvm_sim.items import TRAITS, Item, Kind, Place
 
@@ -51,8 +51,26 @@ class Mechanics:
     reaction_s: tuple[float, float] = (0.3, 0.9)  # item on the tray to the customer's hand
     take_s: float = 0.3  # the hand is in the gate for this long
     bin_capacity: int = 200
+    watchdog_s: float = 0.1  # the motor's current lasts so long after an edge at the watchdog
+    running_a: float = 0.45
+    stalled_a: float = 2.4
     weight_noise_kg: float = 0.002
     weight_step_kg: float = 0.001
+
+
+class Signal(str, Enum):
+    """A digital sensor or end switch; named as its line of the GPIO chip."""
+
+    ENTRY = "ENTRY"
+    DROP = "DROP"
+    DOOR = "DOOR"
+    BIN_FULL = "BIN_FULL"
+    HAND = "HAND"
+    EMERGENCY = "EMERGENCY"
+    POWER_FAIL = "POWER_FAIL"
+    SWITCH_CLOSED = "SWITCH_CLOSED"
+    SWITCH_BIN = "SWITCH_BIN"
+    SWITCH_CUSTOMER = "SWITCH_CUSTOMER"
 
 
 class Jam(str, Enum):
@@ -64,9 +82,9 @@ class Jam(str, Enum):
 
 @dataclass(frozen=True)
 class Change:
-    """A digital sensor changed to `active` at `at_s`."""
+    """A signal changed to `active` at `at_s`."""
 
-    role: Role
+    signal: Signal
     active: bool
     at_s: float
 
@@ -102,8 +120,12 @@ class _Motion:
         return at_s if self.from_s <= at_s <= self.until_s else float("inf")
 
 
+SWITCHES = {
+    Signal.SWITCH_CLOSED: EndSwitch.CLOSED,
+    Signal.SWITCH_BIN: EndSwitch.BIN,
+    Signal.SWITCH_CUSTOMER: EndSwitch.CUSTOMER,
+}
 SIGN = {Direction.TO_BIN: -1.0, Direction.TO_CUSTOMER: 1.0}
-DIGITAL = tuple(role for role in Role if role <= Role.EMERGENCY and role is not Role.WEIGHT)
 
 
 class World:
@@ -114,7 +136,7 @@ class World:
         self.items: dict[int, Item] = {}
         self.log: deque[Entry] = deque(maxlen=LOG_ENTRIES)
         self.recorded = 0  # entries ever written to the log
-        self.levels: dict[Role, bool] = dict.fromkeys(DIGITAL, False)
+        self.levels: dict[Signal, bool] = {signal: signal is Signal.SWITCH_CLOSED for signal in Signal}
         self.pieces_in_bin = 0
         self.direction = Direction.OFF
         self.jam: Jam | None = None
@@ -129,6 +151,9 @@ class World:
         self._arrived = 0.0  # the end, -1 or 1, that the flap has reached and not left; 0: none
         self._plan = 0  # number of the present motion; what an older one planned does not happen
         self._last_on = (Direction.OFF, float("-inf"))
+        self._both = self._watchdog = False
+        self._powered = True  # by the watchdog
+        self._kicked_s = float("-inf")
         self._falling = 0  # pieces in the drop sensor
 
     # Time
@@ -146,7 +171,7 @@ class World:
         return self._events[0][0] if self._events else None
 
     def take_changes(self) -> list[Change]:
-        """Changes of the digital sensors since the last call, oldest first."""
+        """Changes of the signals since the last call, oldest first."""
         changes, self._changes = self._changes, []
         return changes
 
@@ -169,15 +194,51 @@ class World:
         else:
             self._start()
 
+    @property
+    def bin_level(self) -> float:
+        """How full the bin is, 0 .. 1."""
+        return min(1.0, self.pieces_in_bin / self.mechanics.bin_capacity)
+
+    def set_motor(self, to_bin: bool, to_customer: bool, now_s: float) -> None:
+        """The motor's two lines. Both at once is a fault of whoever drives them; the bridge lets nothing flow then."""
+        self.advance(now_s)
+        both = to_bin and to_customer
+        if both and not self._both:
+            self._record("fault", detail="both motor lines are active")
+        self._both = both
+        wanted = {(True, False): Direction.TO_BIN, (False, True): Direction.TO_CUSTOMER}
+        self.drive(wanted.get((to_bin, to_customer), Direction.OFF), now_s)
+
+    def note(self, what: str, detail: str, now_s: float) -> None:
+        """Something for the log."""
+        self.advance(now_s)
+        self._record(what, detail=detail)
+
+    def fit_watchdog(self, fitted: bool, now_s: float) -> None:
+        """A monostable in the motor's supply, or a wire in its place."""
+        self.advance(now_s)
+        self._watchdog = fitted
+        self._energise(not fitted)
+
+    def kick_watchdog(self, now_s: float) -> None:
+        """An edge at the monostable: the motor has current for `watchdog_s` from now on."""
+        self.advance(now_s)
+        self._kicked_s = self._now_s
+        if self._watchdog:
+            self._energise(True)
+            self._after(self.mechanics.watchdog_s, self._watch)
+
+    def current(self, now_s: float) -> float:
+        """Of the motor, A."""
+        self.advance(now_s)
+        if self.direction is Direction.OFF or not self._has_current:
+            return 0.0
+        return self.mechanics.running_a if self.moving else self.mechanics.stalled_a
+
     def position(self, now_s: float) -> EndSwitch:
         """What the end switches tell."""
         self.advance(now_s)
-        place, mechanics = self._motion.at(self._now_s), self.mechanics
-        if abs(place) <= mechanics.home_width:
-            return EndSwitch.CLOSED
-        if abs(place) < 1.0 - mechanics.end_width - 1e-9:
-            return EndSwitch.BETWEEN
-        return EndSwitch.BIN if place < 0.0 else EndSwitch.CUSTOMER
+        return next((switch for signal, switch in SWITCHES.items() if self.levels[signal]), EndSwitch.BETWEEN)
 
     def place(self, now_s: float) -> float:
         """Where the flap is: -1 BIN end, 0 home, +1 CUSTOMER end."""
@@ -223,8 +284,8 @@ class World:
         self.items[item.number] = item
         self._record("inserted", item.number, kind.value)
         if kind is Kind.HAND:
-            self._set(Role.HAND, True)
-        self._set(Role.ENTRY, True)
+            self._set(Signal.HAND, True)
+        self._set(Signal.ENTRY, True)
         if traits.stays_s:
             self._after(self._random.uniform(*traits.stays_s), lambda: self._leave(item.number))
         return item
@@ -245,19 +306,25 @@ class World:
     def set_door(self, opened: bool, now_s: float) -> None:
         """Open or close the service door; opening it lets the technician empty the bin (`empty_bin`)."""
         self.advance(now_s)
-        self._set(Role.DOOR, opened)
+        self._set(Signal.DOOR, opened)
         self._record("door", detail="opened" if opened else "closed")
 
     def set_hand(self, inside: bool, now_s: float) -> None:
         """Reach into the gate from outside, moving or not, or take the hand away."""
         self.advance(now_s)
-        self._set(Role.HAND, inside)
+        self._set(Signal.HAND, inside)
         self._record("hand", detail="inside" if inside else "away")
+
+    def set_power_fail(self, failing: bool, now_s: float) -> None:
+        """The supply says that it is about to go, or is back."""
+        self.advance(now_s)
+        self._set(Signal.POWER_FAIL, failing)
+        self._record("power fail", detail="failing" if failing else "back")
 
     def set_emergency(self, pressed: bool, now_s: float) -> None:
         """Press or release the emergency stop, which cuts the motor's current."""
         self.advance(now_s)
-        self._set(Role.EMERGENCY, pressed)
+        self._set(Signal.EMERGENCY, pressed)
         self._record("emergency stop", detail="pressed" if pressed else "released")
         if pressed:
             self._coast()
@@ -279,14 +346,14 @@ class World:
         """The technician takes the full bin away; the items stay in the log as being in the bin."""
         self.advance(now_s)
         self.pieces_in_bin = 0
-        self._set(Role.BIN_FULL, False)
+        self._set(Signal.BIN_FULL, False)
         self._record("bin emptied")
 
     def fill_bin(self, now_s: float) -> None:
         """Fill the bin to its capacity with pieces of no interest."""
         self.advance(now_s)
         self.pieces_in_bin = self.mechanics.bin_capacity
-        self._set(Role.BIN_FULL, True)
+        self._set(Signal.BIN_FULL, True)
         self._record("bin filled")
 
     @property
@@ -296,10 +363,26 @@ class World:
 
     # The flap
 
+    @property
+    def _has_current(self) -> bool:
+        return self._powered and not self.levels[Signal.EMERGENCY]
+
+    def _energise(self, powered: bool) -> None:
+        if powered == self._powered:
+            return
+        self._powered = powered
+        self._record("motor supply", detail="on" if powered else "off, by the watchdog")
+        if self.direction is not Direction.OFF:
+            (self._start if powered else self._coast)()
+
+    def _watch(self) -> None:
+        if self._watchdog and self._now_s >= self._kicked_s + self.mechanics.watchdog_s:
+            self._energise(False)
+
     def _start(self) -> None:
         """The motor is on: plan the motion from here to the end."""
         mechanics, direction = self.mechanics, self.direction
-        if self.levels[Role.EMERGENCY]:
+        if not self._has_current:
             return
         if self.jam:
             self._jam_direction = self._jam_direction or direction
@@ -338,8 +421,18 @@ class World:
             at_s = motion.from_s if motion.place * end >= edge * end else motion.reaches_s(edge)
             if at_s <= motion.until_s:
                 self._while_planned(at_s, lambda: self._arrive(end))
-        if self.levels[Role.HAND]:
+        home, end_edge = self.mechanics.home_width, 1.0 - self.mechanics.end_width
+        for edge in (-end_edge, -home, home, end_edge):
+            at_s, beyond = motion.reaches_s(edge), edge + end * 1e-6
+            if at_s <= motion.until_s:
+                self._while_planned(at_s, lambda beyond=beyond: self._see_switches(beyond))
+        if self.levels[Signal.HAND]:
             self._watch_hand()
+
+    def _see_switches(self, place: float) -> None:
+        self._set(Signal.SWITCH_CLOSED, abs(place) <= self.mechanics.home_width)
+        self._set(Signal.SWITCH_BIN, place <= self.mechanics.end_width - 1.0)
+        self._set(Signal.SWITCH_CUSTOMER, place >= 1.0 - self.mechanics.end_width)
 
     def _arrive(self, end: float) -> None:
         self._arrived = end
@@ -360,7 +453,7 @@ class World:
 
     def _watch_hand(self) -> None:
         def caught() -> None:
-            if self.levels[Role.HAND] and self.moving:
+            if self.levels[Signal.HAND] and self.moving:
                 self._get_stuck(Jam.SOFT, self.direction, "a hand is caught")
 
         self._while_planned(max(self._now_s, self._motion.from_s) + self.mechanics.hand_grace_s, caught)
@@ -382,7 +475,7 @@ class World:
         if item is None or item.place is not Place.CHAMBER or not TRAITS[item.kind].pieces:
             return
         self._put(item.number, Place.FALLING)
-        self._set(Role.ENTRY, False)
+        self._set(Signal.ENTRY, False)
         # Free fall from the flap's edge; the thicker item breaks the beam earlier.
         fall_s = (2.0 * (self.mechanics.drop_height_m - item.diameter_m) / GRAVITY_M_S2) ** 0.5
         pulse_s = max(self.mechanics.drop_hold_s, item.diameter_m / (GRAVITY_M_S2 * fall_s))
@@ -396,14 +489,14 @@ class World:
         self.pieces_in_bin += 1
         if self.items[number].place is Place.FALLING:
             self._put(number, Place.BIN)
-        self._set(Role.DROP, True)
+        self._set(Signal.DROP, True)
         if self.pieces_in_bin >= self.mechanics.bin_capacity:
-            self._set(Role.BIN_FULL, True)
+            self._set(Signal.BIN_FULL, True)
 
     def _dropped(self) -> None:
         self._falling -= 1
         if not self._falling:
-            self._set(Role.DROP, False)
+            self._set(Signal.DROP, False)
 
     def _at_customer(self) -> None:
         self._record("gate", detail="customer")
@@ -416,15 +509,15 @@ class World:
         if self.moving:  # nobody reaches into a moving gate
             self._after(0.1, lambda: self._reach(number))
             return
-        self._set(Role.HAND, True)
+        self._set(Signal.HAND, True)
         self._after(self.mechanics.take_s, lambda: self._leave(number))
 
     def _leave(self, number: int) -> None:
         item = self.items[number]
         if item.place in (Place.CHAMBER, Place.TRAY):
             self._put(number, Place.CUSTOMER if TRAITS[item.kind].pieces else Place.GONE)
-            self._set(Role.ENTRY, False)
-            self._set(Role.HAND, False)
+            self._set(Signal.ENTRY, False)
+            self._set(Signal.HAND, False)
 
     def _put(self, number: int, place: Place) -> None:
         self.items[number] = replace(self.items[number], place=place)
@@ -432,11 +525,11 @@ class World:
 
     # Bookkeeping
 
-    def _set(self, role: Role, active: bool) -> None:
-        if self.levels[role] != active:
-            self.levels[role] = active
-            self._changes.append(Change(role, active, self._now_s))
-            if role is Role.HAND and active and self.moving:
+    def _set(self, signal: Signal, active: bool) -> None:
+        if self.levels[signal] != active:
+            self.levels[signal] = active
+            self._changes.append(Change(signal, active, self._now_s))
+            if signal is Signal.HAND and active and self.moving:
                 self._watch_hand()
 
     def _at(self, at_s: float, happen: Callable[[], None]) -> None:

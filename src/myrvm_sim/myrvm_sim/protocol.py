@@ -130,6 +130,69 @@ class Camera(_Request):
     state: Literal["live", "dark", "overexposed", "black", "frozen", "unplugged"]
 
 
+class PowerFail(_Request):
+    """The power-fail line becomes active, or inactive again."""
+
+    do: Literal["power_fail"] = "power_fail"
+    failing: bool
+
+
+class Stuck(_Request):
+    """The line of a sensor or end switch (`DROP`, `SWITCH_BIN`) stays as `active` says; null: repaired."""
+
+    do: Literal["stuck"] = "stuck"
+    line: str
+    active: bool | None
+
+
+class Chatter(_Request):
+    """The line of a sensor or end switch toggles for a while."""
+
+    do: Literal["chatter"] = "chatter"
+    line: str
+    frequency_hz: float = Field(gt=0.0, le=10_000.0)
+    duration_s: float = Field(gt=0.0, le=60.0)
+
+
+class Glitch(_Request):
+    """One pulse on the line of a sensor or end switch."""
+
+    do: Literal["glitch"] = "glitch"
+    line: str
+    width_s: float = Field(gt=0.0, le=1.0)
+
+
+class ChipPlugged(_Request):
+    """The GPIO chip vanishes with everything that is requested of it, or comes back."""
+
+    do: Literal["chip_plugged"] = "chip_plugged"
+    plugged: bool
+
+
+class ChipTrouble(_Request):
+    """The GPIO chip refuses debounce with an errno, and grants only so long event buffers; zeros: all is well again."""
+
+    do: Literal["chip_trouble"] = "chip_trouble"
+    debounce_errno: int = Field(default=0, ge=0, le=4095)
+    longest_buffer: int = Field(default=0, ge=0, le=1024)
+
+
+class Power(_Request):
+    """The supply and its battery, as `/sys/class/power_supply` shows them."""
+
+    do: Literal["power"] = "power"
+    mains: bool
+    battery_percent: float = Field(default=100.0, ge=0.0, le=100.0)
+
+
+class Temperature(_Request):
+    """One of `/sys/class/thermal`."""
+
+    do: Literal["temperature"] = "temperature"
+    zone: Literal["cpu-thermal", "gpu-thermal", "soc0-thermal", "tj-thermal"] = "cpu-thermal"
+    celsius: float = Field(ge=-40.0, le=150.0)
+
+
 class Truth(_Request):
     """`items`: list of {number, kind, weight_kg, place, picture, ...}; `pieces_in_bin`, `jam`, `moving`, `position`."""
 
@@ -144,7 +207,8 @@ class Log(_Request):
 
 ForDrivers: TypeAlias = Levels | Edges | Measure | Drive | Position | Picture
 ForPeople: TypeAlias = Insert | PullOut | Door | Hand | Emergency | Stick | Bin | Camera | Truth | Log
-Request: TypeAlias = ForDrivers | ForPeople
+Faults: TypeAlias = PowerFail | Stuck | Chatter | Glitch | ChipPlugged | ChipTrouble | Power | Temperature
+Request: TypeAlias = ForDrivers | ForPeople | Faults
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="do")])
 
 

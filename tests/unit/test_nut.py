@@ -1,0 +1,165 @@
+"""The protocol of `upsd` without a server, and a real server with a dummy supply where Debian's nut-server is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from myrvm_core.errors import DeviceError, SettingsError
+from myrvm_hardware.drivers import Role
+from myrvm_hardware.nut import Listing, NutServer, readings
+from myrvm_hardware.settings import PowerSettings
+
+UPSD, DUMMY = Path("/lib/nut/upsd"), Path("/lib/nut/dummy-ups")  # Debian
+ANSWER = b'BEGIN LIST VAR ups\nVAR ups battery.charge "90"\nVAR ups ups.model "A \\"B\\""\nEND LIST VAR ups\n'
+
+
+def test_a_listing() -> None:
+    listing = Listing("ups")
+    assert listing.request == b"LIST VAR ups\n"
+    assert listing.receive(ANSWER)
+    assert listing.variables == {"battery.charge": "90", "ups.model": 'A "B"'}
+
+
+@given(st.lists(st.integers(1, len(ANSWER) - 1), max_size=6))
+def test_a_listing_in_any_pieces(cuts: list[int]) -> None:
+    listing, ends = Listing("ups"), sorted({*cuts, len(ANSWER)})
+    done = [listing.receive(ANSWER[begin:end]) for begin, end in zip([0, *ends], ends, strict=False)]
+    assert done == [False] * (len(done) - 1) + [True]
+    assert listing.variables["battery.charge"] == "90"
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (b"ERR UNKNOWN-UPS\n", "upsd refuses ups: UNKNOWN-UPS"),
+        (b"ERR DATA-STALE\n", "upsd refuses ups: DATA-STALE"),
+        (b"220 smtp.example.org ESMTP\n", "upsd answers '220 smtp.example.org ESMTP', not a listing of ups"),
+        (b"\xff\xfe\n", "not a listing of ups"),
+        (b"x" * 70_000, "upsd answers more than 65536 bytes"),
+    ],
+)
+def test_answers_that_are_none(answer: bytes, sentence: str) -> None:
+    with pytest.raises(DeviceError, match=sentence):
+        Listing("ups").receive(answer)
+
+
+@given(st.binary(max_size=300))
+def test_garbage_is_refused_or_waited_on(data: bytes) -> None:
+    listing = Listing("ups")
+    with contextlib.suppress(DeviceError):
+        assert not listing.receive(data)
+    assert listing.variables == {}
+
+
+@pytest.mark.parametrize(
+    ("status", "charge", "expected"),
+    [
+        ("OL CHRG", "80", (0.0, 0.8, 0.0)),
+        ("OB DISCHRG", "60", (1.0, 0.6, 0.0)),
+        ("OB LB", "60", (1.0, 0.6, 1.0)),
+        ("OL", "9", (0.0, 0.09, 1.0)),
+    ],
+)
+def test_what_the_variables_say(status: str, charge: str, expected: tuple[float, float, float]) -> None:
+    said = readings({"ups.status": status, "battery.charge": charge}, 0.15)
+    assert (said[Role.ON_BATTERY], said[Role.BATTERY], said[Role.BATTERY_LOW]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({}, "upsd gives no ups.status"),
+        ({"ups.status": "OL"}, "upsd gives no battery.charge"),
+        ({"ups.status": "OL", "battery.charge": "full"}, "battery.charge = 'full': no number"),
+        ({"ups.status": "OL", "battery.charge": "nan"}, "battery.charge = nan: 0 .. 100 is allowed"),
+        ({"ups.status": "OL", "battery.charge": "120"}, "battery.charge = 120: 0 .. 100 is allowed"),
+    ],
+)
+def test_variables_that_say_nothing(variables: dict[str, str], sentence: str) -> None:
+    with pytest.raises(DeviceError, match=sentence):
+        readings(variables, 0.15)
+
+
+@pytest.mark.parametrize("device", ["", "@host", "ups@host:99999", "ups@host:port", "a b"])
+def test_a_device_that_is_none(device: str) -> None:
+    with pytest.raises(SettingsError, match="is not allowed: ups@host:port"):
+        NutServer(device, PowerSettings(), Role.ON_BATTERY)
+
+
+def test_a_server_that_is_not_there() -> None:
+    with pytest.raises(DeviceError, match=r"upsd at 127.0.0.1:1 is not reached"):
+        NutServer("ups@127.0.0.1:1", PowerSettings(), Role.ON_BATTERY).open()
+    with pytest.raises(DeviceError, match="upsd is not connected"):
+        NutServer("ups", PowerSettings(), Role.ON_BATTERY).read()
+
+
+@pytest.fixture
+def supply(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """Debian's upsd with a dummy supply: its address, and the file that says what the supply says."""
+    if not (UPSD.is_file() and DUMMY.is_file()):
+        pytest.skip("needs upsd and dummy-ups: apt-get install nut-server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    state = tmp_path / "ups.dev"
+    state.write_text("ups.status: OL\nbattery.charge: 100\n")
+    (tmp_path / "ups.conf").write_text(
+        f"[ups]\n  driver = dummy-ups\n  port = {state}\n  mode = dummy-loop\n  pollinterval = 1\n"
+    )
+    (tmp_path / "upsd.conf").write_text(f"LISTEN 127.0.0.1 {port}\n")
+    (tmp_path / "upsd.users").write_text("")
+    for file in tmp_path.iterdir():
+        file.chmod(0o640)
+    folders = dict.fromkeys(("NUT_CONFPATH", "NUT_STATEPATH", "NUT_ALTPIDPATH"), str(tmp_path))
+    environment = {**os.environ, **folders}
+    user = ["-u", "root"] if os.geteuid() == 0 else []
+    with (tmp_path / "log").open("wb") as output:
+        processes = [
+            subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+            for command in ([str(DUMMY), "-F", "-a", "ups", *user], [str(UPSD), "-F", *user])
+        ]
+    try:
+        yield f"ups@127.0.0.1:{port}", state
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(30)
+
+
+def test_a_real_server_with_a_dummy_supply(supply: tuple[str, Path], tmp_path: Path) -> None:
+    device, state = supply
+    driver = NutServer(device, PowerSettings(low_charge=0.2), Role.ON_BATTERY)
+    other = NutServer(device.replace("ups@", "none@"), PowerSettings(), Role.ON_BATTERY)
+
+    def wait(expected: tuple[float, float, float]) -> None:
+        end = time.monotonic() + 30.0
+        said: dict[Role, float] = {}
+        while tuple(said.get(role) for role in (Role.ON_BATTERY, Role.BATTERY, Role.BATTERY_LOW)) != expected:
+            assert time.monotonic() < end, f"{said}; {(tmp_path / 'log').read_text(errors='replace')}"
+            try:
+                driver.open()
+                said = driver.read()
+            except DeviceError as error:
+                said = {"error": error}
+            time.sleep(0.1)
+
+    try:
+        wait((0.0, 1.0, 0.0))
+        state.write_text("ups.status: OB LB\nbattery.charge: 10\n")
+        wait((1.0, 0.1, 1.0))
+        other.open()
+        with pytest.raises(DeviceError, match="upsd refuses none: UNKNOWN-UPS"):
+            other.read()
+    finally:
+        driver.close()
+        other.close()
