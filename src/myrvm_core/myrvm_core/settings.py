@@ -118,17 +118,18 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
             inner = cast("dict[str, Any]", inner) if isinstance(inner, dict) else {}
             branch[head] = inner
             branch = inner
-        branch[last] = _merged(branch.get(last), value)
+        branch[last] = merged(branch.get(last), value)
     return tree
 
 
-def _merged(present: Any, value: Any) -> Any:
+def merged(present: Any, value: Any) -> Any:
+    """A later value over a present one; mappings are merged, anything else is replaced."""
     if not isinstance(value, Mapping):
         return value
-    merged = dict(cast("dict[str, Any]", present)) if isinstance(present, dict) else {}
+    both = dict(cast("dict[str, Any]", present)) if isinstance(present, dict) else {}
     for name, deep in nested(cast("Mapping[str, Any]", value)).items():
-        merged[name] = _merged(merged.get(name), deep)
-    return merged
+        both[name] = merged(both.get(name), deep)
+    return both
 
 
 def from_text(field: FieldInfo, text: str) -> str | list[str]:

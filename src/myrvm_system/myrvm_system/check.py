@@ -3,26 +3,31 @@
 Looked at: config/graph.yaml, the ROS parameter files, the environment and config/.env, config/rules.yaml,
 config/policy.yaml, and whatever packages register under the entry point group `myrvm.check` (a callable without
 arguments that raises an `RvmError`). The settings classes are those that graph.yaml names.
+
+`probe` goes on to look at the machine itself, through the entry point group `myrvm.probe`: a callable that takes the
+settings of every node, by name, and gives an `Examined` for each thing that it has looked at.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from dotenv import dotenv_values
 from myrvm_core.errors import RvmError, SettingsError
+from myrvm_core.examination import Examined
 from myrvm_core.graph import Graph, NodeDescription
-from myrvm_core.settings import Settings, extra, from_text, nested, read_yaml, validate, walk
+from myrvm_core.settings import Settings, extra, from_text, merged, nested, read_yaml, validate, walk
 
 from myrvm_core import environment, log, paths, profiles, rules
 from myrvm_core import graph as graph_file
 from myrvm_system import policy
 
 GROUP = "myrvm.check"
+PROBES = "myrvm.probe"
 KNOWN_VARIABLES = ("HARDWARE_ID", "RVM_API_KEY", "LOG_LEVEL")
 KNOWN_PREFIXES = ("MYRVM_", "ROS_", "RMW_", "FASTRTPS_")
 
@@ -74,6 +79,35 @@ def check(files: Sequence[Path]) -> list[str]:
     for point in entry_points(group=GROUP):
         with_problems(problems, point.load())
     return problems
+
+
+def settings(files: Sequence[Path]) -> dict[str, Settings]:
+    """The settings of every node: the files in their order, then the environment.
+
+    Raises:
+        SettingsError: a value is not allowed; `check` says all of them.
+    """
+    graph, variables = graph_file.load(), environment.environment()
+    given: dict[str, Any] = {}
+    for file in files:
+        sections = {str(node).lstrip("/"): body["ros__parameters"] for node, body in (read_yaml(file) or {}).items()}
+        given = {node: merged(given.get(node), sections.get(node, {})) for node in given | sections}
+    found: dict[str, Settings] = {}
+    for description in (*graph.nodes, graph.manager):
+        settings_type = settings_class(description)
+        values = given.get(description.name, {})
+        for name, field, _ in walk(settings_type()):
+            if text := variables.get(extra(field, "env")):
+                values = merged(values, nested({name: from_text(field, text)}))
+        found[description.name] = validate(settings_type, nested(values), description.name)
+    return found
+
+
+def probe(files: Sequence[Path]) -> Iterator[Examined]:
+    """Look at the machine, one line for each thing that the settings name. Raises SettingsError, as `settings`."""
+    nodes = settings(files)
+    for point in entry_points(group=PROBES):
+        yield from point.load()(nodes)
 
 
 def with_problems(problems: list[str], function: Callable[[], object]) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from myrvm_core.errors import RvmError
+from myrvm_core.examination import Examined
 from rich.console import Console
 from rich.text import Text
 
@@ -69,8 +71,15 @@ def logs(
 
 
 @app.command()
-def check(parameters: Parameters = None, hardware: Hardware = "") -> None:
-    """Check the whole configuration without starting anything; each problem is one line."""
+def check(
+    parameters: Parameters = None,
+    hardware: Hardware = "",
+    files_only: Annotated[bool, typer.Option("--files-only", help="With --hardware: look at no device.")] = False,
+) -> None:
+    """Check the whole configuration without starting anything; each problem is one line.
+
+    With --hardware the machine itself is looked at too: chip, lines, sensors, camera. No output is driven.
+    """
     files = parameters or configuration.default_files(hardware)
     problems = configuration.check(files)
     for problem in problems:
@@ -79,17 +88,14 @@ def check(parameters: Parameters = None, hardware: Hardware = "") -> None:
         raise typer.Exit(1)
     names = ", ".join(file.name for file in files)
     console.print(f"valid: graph.yaml, {names}, environment, policy.yaml, rules.yaml, models")
+    if hardware and not files_only and not _print_examined(list(configuration.probe(files))):
+        raise typer.Exit(1)
 
 
 @app.command()
 def doctor(parameters: Parameters = None, hardware: Hardware = "") -> None:
     """Look at set-up, devices, permissions, model, clock, disk, server; each line is ok or says what to do."""
-    well = True
-    for line in examination.examine(parameters or configuration.default_files(hardware)):
-        well = well and line.ok
-        mark = Text("ok   ", style="green") if line.ok else Text("TO DO", style="bold red")
-        console.print(mark, f"{line.subject}: {line.found}{'' if line.ok else f' -> {line.advice}'}", soft_wrap=True)
-    if not well:
+    if not _print_examined(examination.examine(parameters or configuration.default_files(hardware))):
         raise typer.Exit(1)
 
 
@@ -105,6 +111,17 @@ def up(parameters: Parameters = None, hardware: Hardware = "") -> None:
         stop.wait()
         machine.stop()
     console.print(f"bring-up: all ended; {machine.cleaned[-1]}")
+
+
+def _print_examined(lines: Iterable[Examined]) -> bool:
+    """Each thing on a line, as it comes; whether all is well."""
+    well = True
+    for line in lines:
+        well = well and line.ok
+        mark = Text("ok   ", style="green") if line.ok else Text("TO DO", style="bold red")
+        advice = "" if line.ok else f" -> {line.advice}"
+        console.print(mark, f"{line.subject}: {line.found}{advice}", markup=False, soft_wrap=True)
+    return well
 
 
 def _print_line(line: log_files.Line) -> None:

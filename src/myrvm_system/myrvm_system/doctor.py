@@ -9,11 +9,11 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from myrvm_core.errors import RvmError
+from myrvm_core.examination import Examined
 from myrvm_core.graph import Graph
 
 from myrvm_core import environment, paths
@@ -26,102 +26,88 @@ FREE_SHARED_MEMORY_MB = 256
 BUILT_YEAR = 2025
 
 
-@dataclass(frozen=True)
-class Line:
-    """One thing that was looked at. `advice` is empty when it is well."""
-
-    subject: str
-    found: str
-    advice: str = ""
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is to be done."""
-        return not self.advice
-
-
-def examine(files: list[Path]) -> Iterator[Line]:
+def examine(files: list[Path]) -> Iterator[Examined]:
     """Look at everything, one line each."""
     try:
         graph = graph_file.load()
     except RvmError as error:
-        yield Line("graph", str(error), "mend config/graph.yaml")
+        yield Examined("graph", str(error), "mend config/graph.yaml")
         return
     for look in (_setup, _transport, _shared_memory, lambda: _programs(graph), lambda: _configuration(files), _devices,
                  _model, _clock, _disk, _server):  # fmt: skip
         yield from look()
 
 
-def _setup() -> Iterator[Line]:
+def _setup() -> Iterator[Examined]:
     for module, advice in (
         ("rclpy", "source ROS 2's setup.bash, or on the desk . .venv/desk.sh"),
         ("myrvm_interfaces.msg", "build the workspace: colcon build, or on the desk make setup"),
     ):
         try:
             importlib.import_module(module)
-            yield Line(module, "found")
+            yield Examined(module, "found")
         except ImportError as error:
-            yield Line(module, str(error), advice)
+            yield Examined(module, str(error), advice)
 
 
-def _transport() -> Iterator[Line]:
+def _transport() -> Iterator[Examined]:
     name = os.environ.get("FASTRTPS_DEFAULT_PROFILES_FILE", "")
     if name and Path(name).is_file():
-        yield Line("Fast DDS profile", name)
+        yield Examined("Fast DDS profile", name)
     else:
         advice = "export FASTRTPS_DEFAULT_PROFILES_FILE=<installation>/config/fastdds.xml, or pictures get lost"
-        yield Line("Fast DDS profile", name or "not set", advice)
-    yield Line("ROS domain", os.environ.get("ROS_DOMAIN_ID", "0"))
+        yield Examined("Fast DDS profile", name or "not set", advice)
+    yield Examined("ROS domain", os.environ.get("ROS_DOMAIN_ID", "0"))
 
 
-def _shared_memory() -> Iterator[Line]:
+def _shared_memory() -> Iterator[Examined]:
     free_mb = shutil.disk_usage(shared_memory.SHARED_MEMORY).free / 1e6
     advice = "" if free_mb > FREE_SHARED_MEMORY_MB else "make /dev/shm larger (in a container: shm_size: 1gb)"
-    yield Line("/dev/shm", f"{free_mb:.0f} MB free", advice)
+    yield Examined("/dev/shm", f"{free_mb:.0f} MB free", advice)
 
 
-def _programs(graph: Graph) -> Iterator[Line]:
+def _programs(graph: Graph) -> Iterator[Examined]:
     missing: list[str] = []
     for description in (*graph.nodes, graph.manager):
         check.with_problems(missing, lambda node=description: bring_up.executable(node))
     if not missing:
-        yield Line("programs", f"all {len(graph.nodes) + 1} installed")
+        yield Examined("programs", f"all {len(graph.nodes) + 1} installed")
     for line in missing:
-        yield Line("programs", line, "build the workspace: colcon build, or on the desk make setup")
+        yield Examined("programs", line, "build the workspace: colcon build, or on the desk make setup")
 
 
-def _configuration(files: list[Path]) -> Iterator[Line]:
+def _configuration(files: list[Path]) -> Iterator[Examined]:
     problems = check.check(files)
     if problems:
-        yield Line("configuration", f"{len(problems)} problems, first: {problems[0]}", "rvm check lists all")
+        yield Examined("configuration", f"{len(problems)} problems, first: {problems[0]}", "rvm check lists all")
     else:
-        yield Line("configuration", "valid")
+        yield Examined("configuration", "valid")
 
 
-def _devices() -> Iterator[Line]:
+def _devices() -> Iterator[Examined]:
     for kind, pattern, group in (("cameras", "video*", "video"), ("GPIO chips", "gpiochip*", "gpio")):
         found = sorted(Path("/dev").glob(pattern))
         closed = [str(path) for path in found if not os.access(path, os.R_OK | os.W_OK)]
         if closed:
-            yield Line(kind, f"no permission: {', '.join(closed)}", f"sudo usermod -aG {group} $USER, log in again")
+            yield Examined(kind, f"no permission: {', '.join(closed)}", f"sudo usermod -aG {group} $USER, log in again")
         else:
-            yield Line(kind, ", ".join(map(str, found)) or "none (needed only by the drivers v4l2 and gpiod)")
+            yield Examined(kind, ", ".join(map(str, found)) or "none (needed only by the drivers v4l2 and gpiod)")
 
 
-def _model() -> Iterator[Line]:
+def _model() -> Iterator[Examined]:
     folder = paths.home() / "models"
     manifest = folder / "manifest.json"
     if manifest.is_file():
-        yield Line("models", str(manifest))
+        yield Examined("models", str(manifest))
     else:
-        yield Line("models", f"{manifest} is not there", "install a model, see docs/vision.md")
+        yield Examined("models", f"{manifest} is not there", "install a model, see docs/vision.md")
 
 
-def _clock() -> Iterator[Line]:
+def _clock() -> Iterator[Examined]:
     now = time.gmtime()
     shown = time.strftime("%Y-%m-%d %H:%M:%S UTC", now)
     if now.tm_year < BUILT_YEAR:
-        yield Line("clock", shown, "set the clock: timedatectl set-ntp true, or fit a battery")
+        yield Examined("clock", shown, "set the clock: timedatectl set-ntp true, or fit a battery")
         return
     synchronized = ""
     if program := shutil.which("timedatectl"):
@@ -135,40 +121,40 @@ def _clock() -> Iterator[Line]:
         synchronized = result.stdout.strip()
     advice = "timedatectl set-ntp true" if synchronized == "no" else ""
     word = {"yes": "synchronized", "no": "not synchronized"}.get(synchronized, "synchronization unknown here")
-    yield Line("clock", f"{shown}, {word}", advice)
+    yield Examined("clock", f"{shown}, {word}", advice)
 
 
-def _disk() -> Iterator[Line]:
+def _disk() -> Iterator[Examined]:
     folder = paths.data()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         free_gb = shutil.disk_usage(folder).free / 1e9
     except OSError as error:
-        yield Line("disk", f"{folder}: {error.strerror}", "give this user the folder, or set MYRVM_DATA")
+        yield Examined("disk", f"{folder}: {error.strerror}", "give this user the folder, or set MYRVM_DATA")
         return
     if not os.access(folder, os.W_OK):
-        yield Line("disk", f"{folder} cannot be written", "give this user the folder, or set MYRVM_DATA")
+        yield Examined("disk", f"{folder} cannot be written", "give this user the folder, or set MYRVM_DATA")
         return
-    yield Line("disk", f"{free_gb:.1f} GB free at {folder}", "" if free_gb > FREE_DISK_GB else "free some space")
+    yield Examined("disk", f"{free_gb:.1f} GB free at {folder}", "" if free_gb > FREE_DISK_GB else "free some space")
 
 
-def _server() -> Iterator[Line]:
+def _server() -> Iterator[Examined]:
     try:
         url = environment.environment().get("RVM_SERVER_URL", "")
     except RvmError as error:
-        yield Line("server", str(error), "mend config/.env")
+        yield Examined("server", str(error), "mend config/.env")
         return
     if not url:
-        yield Line("server", "RVM_SERVER_URL is not set: the default of config/rvm.yaml is used")
+        yield Examined("server", "RVM_SERVER_URL is not set: the default of config/rvm.yaml is used")
         return
     parts = urlsplit(url)
     try:
         port = parts.port or {"https": 443, "http": 80}[parts.scheme]
         begun = time.monotonic()
         with socket.create_connection((parts.hostname or "", port), timeout=SERVER_TIMEOUT_S):
-            yield Line("server", f"{parts.hostname}:{port} answers in {(time.monotonic() - begun) * 1e3:.0f} ms")
+            yield Examined("server", f"{parts.hostname}:{port} answers in {(time.monotonic() - begun) * 1e3:.0f} ms")
     except (KeyError, ValueError):
-        yield Line("server", f"RVM_SERVER_URL = {parts.scheme}://{parts.hostname}", "give http(s):// and a host")
+        yield Examined("server", f"RVM_SERVER_URL = {parts.scheme}://{parts.hostname}", "give http(s):// and a host")
     except OSError as error:
         advice = "the machine serves offline meanwhile; look at the network and RVM_SERVER_URL"
-        yield Line("server", f"{parts.hostname}: {error}", advice)
+        yield Examined("server", f"{parts.hostname}: {error}", advice)
