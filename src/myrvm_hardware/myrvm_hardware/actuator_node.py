@@ -16,6 +16,7 @@ from myrvm_ros.managed_node import Health, ManagedNode, run
 from myrvm_hardware.drivers import GATE_DRIVERS, Direction, EndSwitch, Role, find_driver
 from myrvm_hardware.gate import Refusal, Snapshot
 from myrvm_hardware.gate_control import GateControl
+from myrvm_hardware.output_panel import OutputPanel
 from myrvm_hardware.settings import ActuatorSettings
 from myrvm_ros import qos, stamps
 
@@ -39,6 +40,7 @@ class ActuatorNode(ManagedNode[ActuatorSettings]):
         self._snapshot: Snapshot | None = None
         self._published: Snapshot | None = None
         self._control = GateControl(driver, self.settings, self._on_change, self.log)
+        self._outputs = OutputPanel(self)
 
     def activate(self) -> None:
         """Open the driver and close the gate; an absent driver is tried again and again, and reported."""
@@ -48,6 +50,7 @@ class ActuatorNode(ManagedNode[ActuatorSettings]):
         self.subscription(SensorState, "sensors/state", self._on_sensors, qos.STATE)
         self.service(CommandGate, "actuator/command", self._on_command)
         self.timer(CHECK_PERIOD_S, self._control.check)
+        self._outputs.activate()
 
     def health(self) -> Health:
         """A jam or a failed driver is an error, an interlock a warning."""
@@ -63,6 +66,8 @@ class ActuatorNode(ManagedNode[ActuatorSettings]):
             return Health(NodeHealth.ERROR, snapshot.fault, values)
         if snapshot.obstacles:
             return Health(NodeHealth.WARN, f"gate is held: {', '.join(snapshot.obstacles)}", values)
+        if self._outputs.problem:
+            return Health(NodeHealth.WARN, self._outputs.problem, values)
         return Health(values=values)
 
     def _on_sensors(self, message: SensorState) -> None:

@@ -220,8 +220,22 @@ class SensorSettings(Settings):
     )
 
 
+class OutputSettings(Settings):
+    """Lamps, lock and buzzer: named outputs. light_ring, status_lamp, buzzer and door_lock switch by themselves."""
+
+    device: str = setting("", "GPIO chip of the lines; empty: that of the gate.")
+    lines: list[str] = setting([], "Output lines as name=line, a line by name or offset.")
+    active_low: list[str] = setting([], "Names of the outputs whose line is low while they are on.")
+    safe_on: list[str] = setting(
+        [], "Names of the outputs that are on while nobody drives them, and after a fault; all others are off."
+    )
+    light_limit_s: float = setting(
+        20.0, "The light ring is on for one item at most so long.", unit="s", minimum=0.1, maximum=600.0
+    )
+
+
 class ActuatorSettings(Settings):
-    """The gate."""
+    """The gate, and the cabinet's outputs."""
 
     driver: str = setting("gpiod", "Name of the driver, registered in myrvm.gate_drivers.")
     device: str = setting("/dev/gpiochip0", "Where the gate is, in the driver's words: a GPIO chip.", env="GPIO_CHIP")
@@ -255,6 +269,7 @@ class ActuatorSettings(Settings):
     poll_period_s: float = setting(
         0.005, "Time between looks at the end switches while the gate moves.", unit="s", minimum=0.001, maximum=0.1
     )
+    outputs: OutputSettings = setting(OutputSettings(), "Lamps, lock and buzzer.")
     reopen_first_s: float = setting(
         0.2, "Longest wait before the first try to open again.", unit="s", minimum=0.01, maximum=60.0
     )
