@@ -89,6 +89,13 @@ class AnalogSettings(SourceSettings):
     channel: str = setting("", "Channel of the device: of iio such as in_voltage0, of hx711 A128, B32 or A64.")
     data_line: str = setting("", "Data line of an hx711, by name or offset; the device is its GPIO chip.")
     clock_line: str = setting("", "Clock line of an hx711.")
+    clock_high_us: float = setting(
+        60.0,
+        "A sample of an hx711 whose clock was high for longer does not count.",
+        unit="us",
+        minimum=1.0,
+        maximum=1e6,
+    )
     offset: float = setting(0.0, "Raw reading that means zero.")
     scale: float = setting(1.0, "SI units for one raw unit; not 0.")
     tare: float = setting(0.0, "SI units taken off: what is always there.")

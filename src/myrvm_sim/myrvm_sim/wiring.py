@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from myrvm_core.errors import RvmError
 
+from myrvm_sim import sysfs
 from myrvm_sim.gpio_chip import Chip
+from myrvm_sim.load_cell import LoadCell
 from myrvm_sim.physics import Change, Signal, World
 
 LABEL = "myrvm-cabinet"
@@ -26,6 +28,8 @@ LINES = (
 )
 OFFSETS = {name: offset for offset, (name, _) in enumerate(LINES)}
 DRIVEN = {OFFSETS[name]: name for name in OUTPUTS}
+HX711_DATA, HX711_CLOCK = OFFSETS["HX711_DATA"], OFFSETS["HX711_CLOCK"]
+HX711_POWER_DOWN_NS = 50_000_000  # 60 us in truth; here each edge of the clock goes from process to process
 SLOWEST_LOOK_NS = 1_000_000  # a chattering wire is looked at so often; its edges have their exact times all the same
 
 
@@ -62,6 +66,8 @@ class Wiring:
     def __init__(self, world: World, chip: Chip, at_ns: Callable[[float], int]) -> None:
         self._world, self._at_ns = world, at_ns
         self._wires = {signal: Wire(OFFSETS[signal.value], active) for signal, active in world.levels.items()}
+        self._begin_ns = at_ns(0.0)
+        self._load_cell = LoadCell(self._weigh, HX711_POWER_DOWN_NS, self._begin_ns)
         self._watchdog = False
         self._attach(chip, 0.0)
 
@@ -89,7 +95,12 @@ class Wiring:
             all_changes += changes
             self._advance(now_ns)
             self.chip.advance(now_ns)
-            outputs = {offset for offset, _, _ in self.chip.take_levels() if offset in DRIVEN}
+            levels = self.chip.take_levels()
+            for offset, level, at_ns in levels:
+                if offset == HX711_CLOCK:
+                    self._load_cell.clock(level, at_ns)
+            self.chip.drive(HX711_DATA, self._load_cell.data(now_ns), now_ns)
+            outputs = {offset for offset, _, _ in levels if offset in DRIVEN}
             fitted = self.chip.lines[OFFSETS[WATCHDOG]].driven is not None
             if fitted != self._watchdog:
                 self._watchdog = fitted
@@ -147,6 +158,10 @@ class Wiring:
             self.chip.drive(wire.offset, wire.level, at_ns)
             if ends:
                 flipping.remove(wire)
+
+    def _weigh(self, at_ns: int) -> int:
+        kg = self._world.weigh((at_ns - self._begin_ns) / 1e9)
+        return round(kg / sysfs.WEIGHT_STEP_KG) - sysfs.WEIGHT_OFFSET
 
     def _drive(self, outputs: set[int], now_s: float) -> None:
         level = {name: self.chip.lines[offset].level for offset, name in DRIVEN.items()}

@@ -20,6 +20,7 @@ from myrvm_core import log, paths
 from myrvm_system import check as configuration
 from myrvm_system import doctor as examination
 from myrvm_system import logs as log_files
+from myrvm_system import technician
 from myrvm_system.bring_up import BringUp
 
 GROUP = "myrvm.cli"
@@ -88,7 +89,7 @@ def check(
         raise typer.Exit(1)
     names = ", ".join(file.name for file in files)
     console.print(f"valid: graph.yaml, {names}, environment, policy.yaml, rules.yaml, models")
-    if hardware and not files_only and not _print_examined(list(configuration.probe(files))):
+    if hardware and not files_only and not _print_examined(configuration.probe(files)):
         raise typer.Exit(1)
 
 
@@ -136,6 +137,7 @@ def _print_line(line: log_files.Line) -> None:
 
 def main() -> None:
     """Entry point of `rvm`."""
+    technician.add_to(app)
     for point in entry_points(group=GROUP):
         app.command(point.name)(point.load())
     try:
