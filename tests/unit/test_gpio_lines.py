@@ -122,12 +122,12 @@ def test_a_chip_that_cannot_debounce_gives_its_lines_without(bench: Bench, refus
 
 
 def test_the_sensor_driver_says_that_edges_were_lost(bench: Bench) -> None:
-    sensors = GpiodSensors(CHIP, SensorSettings(lines=["entry=1"]))
+    sensors = GpiodSensors(CHIP, SensorSettings(lines=["entry=1"], kernel_debounce=False))
     sensors.open()
     assert sensors.levels() == {Role.ENTRY: False}
     bench.do("pulses 1 2000 1000")
-    with pytest.raises(DeviceError, match=rf"GPIO chip {CHIP} has lost \d+ edges: a sensor chatters"):
-        sensors.read_edges(10.0)
+    edges, lost = sensors.read_edges(10.0)
+    assert (len(edges), lost) == (1024, 3999 - 1024)  # pulled up already: the first pulse has no rising edge
     sensors.close()
 
 

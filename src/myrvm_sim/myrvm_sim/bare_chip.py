@@ -1,8 +1,9 @@
 """A simulated GPIO chip with nothing behind it: `python -m myrvm_sim.bare_chip FOLDER [--lines N]`, a process.
 
 A stand-in for hardware, for tests of what programs do with a chip. Each line on stdin is a command, answered by a line:
-`drive OFFSET 0|1|-` (the outside drives a line, or lets it go), `level OFFSET`, `unplug`, `plug`, `refuse ERRNO`
-(debounce; 0: no more), `buffer N` (the longest event buffer that is granted), `pulses OFFSET COUNT PERIOD_NS`.
+`drive OFFSET 0|1|-` (the outside drives a line, or lets it go), `pull OFFSET 0|1` (a resistor outside), `level OFFSET`,
+`unplug`, `plug`, `refuse ERRNO` (debounce; 0: no more), `buffer N` (the longest event buffer that is granted), `pulses
+OFFSET COUNT PERIOD_NS`.
 """
 
 from __future__ import annotations
@@ -65,6 +66,8 @@ class BareChip:
             match name, numbers:
                 case "drive", [int(offset), level]:
                     self._chip.drive(offset, None if level is None else bool(level), now_ns)
+                case "pull", [int(offset), int(up)]:
+                    self._chip.pull(offset, bool(up), now_ns)
                 case "level", [int(offset)]:
                     return int(self._chip.lines[offset].level)
                 case "refuse", [int(number)]:

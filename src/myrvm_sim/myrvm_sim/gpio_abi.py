@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from myrvm_sim import gpio_uapi as uapi
-from myrvm_sim.gpio_chip import EVENTS_A_LINE, Chip, ChipFile, File, Line, LineConfig, Request
+from myrvm_sim.gpio_chip import EVENTS_A_LINE, Chip, ChipFile, EncodeEvent, File, Line, LineConfig, Request
 
 VALUES = struct.Struct("=QQ")  # LineValues, on the way that must be short
 U32 = struct.Struct("=I")
@@ -27,7 +27,7 @@ def ioctl(chip: Chip, number: int, file: File, data: bytes, now_ns: int) -> Answ
     Raises:
         OSError: with the errno that the program gets.
     """
-    handlers = CHIP_HANDLERS if isinstance(file, ChipFile) else LINE_HANDLERS
+    handlers = LINE_HANDLERS[file.encode] if isinstance(file, Request) else CHIP_HANDLERS
     if number not in handlers:
         raise OSError(errno.EINVAL, f"ioctl {number:#x}")
     return handlers[number](chip, file, data, now_ns)
@@ -65,19 +65,21 @@ def _v1_watch(chip: Chip, file: File, data: bytes, now_ns: int) -> Answer:
 
 def _begin_watch(file: File, offset: int, encode: Callable[[Line, int, int], bytes]) -> None:
     assert isinstance(file, ChipFile)
-    if any(other is not encode for other in file.watched.values()):
-        raise OSError(errno.EPERM, "watched by the other version")
+    if file.encode not in (None, encode):
+        raise OSError(errno.EPERM, "watches by the other version")
+    file.encode = encode
     if offset in file.watched:
         raise OSError(errno.EBUSY, "watched already")
-    file.watched[offset] = encode
+    file.watched.add(offset)
 
 
 def _unwatch(chip: Chip, file: File, data: bytes, _now_ns: int) -> Answer:
     (offset,) = U32.unpack(data)
     assert isinstance(file, ChipFile)
     chip.line(offset)
-    if file.watched.pop(offset, None) is None:
+    if offset not in file.watched:
         raise OSError(errno.EBUSY, "not watched")
+    file.watched.remove(offset)
     return data, None
 
 
@@ -241,7 +243,7 @@ def _v1_event(at_ns: int, rising: bool, _line: Line, _sequence: int) -> bytes:
 
 
 def _no_event(_at_ns: int, _rising: bool, _line: Line, _sequence: int) -> bytes:
-    raise AssertionError("a handle of version 1 has no edges")
+    raise OSError(errno.EINVAL, "a handle of version 1 has nothing to read")
 
 
 CHIP_HANDLERS: dict[int, Handler] = {
@@ -255,11 +257,13 @@ CHIP_HANDLERS: dict[int, Handler] = {
     uapi.V1_GET_LINEHANDLE: _v1_handle,
     uapi.V1_GET_LINEEVENT: _v1_event_request,
 }
-LINE_HANDLERS: dict[int, Handler] = {
-    uapi.LINE_GET_VALUES: _get_values,
-    uapi.LINE_SET_VALUES: _set_values,
-    uapi.LINE_SET_CONFIG: _set_config,
-    uapi.V1_GET_LINE_VALUES: _v1_get_values,
-    uapi.V1_SET_LINE_VALUES: _v1_set_values,
-    uapi.V1_SET_CONFIG: _v1_set_config,
+V1_READS: dict[int, Handler] = {uapi.V1_GET_LINE_VALUES: _v1_get_values}
+LINE_HANDLERS: dict[EncodeEvent, dict[int, Handler]] = {  # by the kind of file: what its events look like
+    _event: {
+        uapi.LINE_GET_VALUES: _get_values,
+        uapi.LINE_SET_VALUES: _set_values,
+        uapi.LINE_SET_CONFIG: _set_config,
+    },
+    _no_event: {**V1_READS, uapi.V1_SET_LINE_VALUES: _v1_set_values, uapi.V1_SET_CONFIG: _v1_set_config},
+    _v1_event: V1_READS,
 }

@@ -10,12 +10,16 @@ import errno
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from myrvm_sim import gpio_uapi as uapi
 
 WATCH_BUFFER = 32  # changes of lines that wait to be read
 EVENTS_A_LINE = 16  # default event buffer, for each line of a request
+SMALLEST_BUFFER = 2
+
+
+EncodeEvent: TypeAlias = Callable[[int, bool, "Line", int], bytes]  # time, rising, line, sequence number
 
 
 @dataclass(frozen=True)
@@ -30,11 +34,12 @@ class LineConfig:
 class Line:
     """One line. `outside` is the level that the world drives, None: nobody; `rest` what a resistor on the board gives.
 
-    Levels are physical, values are logical: the other way round on an active-low line.
+    `pull` is the resistor that counts: the board's, or the chip's own, which stays on after the request that asked for
+    it, as in most pin controllers. Levels are physical, values are logical: the other way round on an active-low line.
     """
 
     def __init__(self, offset: int, name: str, rest: bool) -> None:
-        self.offset, self.name, self.rest = offset, name, rest
+        self.offset, self.name, self.rest, self.pull = offset, name, rest, rest
         self.outside: bool | None = None
         self.request: Request | None = None
         self.flags = uapi.INPUT
@@ -50,11 +55,7 @@ class Line:
         """The physical level now."""
         if self.driven is not None:
             return self.driven
-        if self.outside is not None:
-            return self.outside
-        if self.flags & (uapi.BIAS_PULL_UP | uapi.BIAS_PULL_DOWN):
-            return bool(self.flags & uapi.BIAS_PULL_UP)
-        return self.rest
+        return self.pull if self.outside is None else self.outside
 
     @property
     def value(self) -> bool:
@@ -107,11 +108,12 @@ class File:
 
 
 class ChipFile(File):
-    """The chip itself, opened; the lines that it watches."""
+    """The chip itself, opened; the lines that it watches, all of them through one version of the interface."""
 
     def __init__(self, chip: Chip, number: int) -> None:
         super().__init__(chip, number, WATCH_BUFFER, drops_oldest=False)
-        self.watched: dict[int, Callable[[Line, int, int], bytes]] = {}
+        self.watched: set[int] = set()
+        self.encode: Callable[[Line, int, int], bytes] | None = None
 
 
 class Request(File):
@@ -125,15 +127,21 @@ class Request(File):
         self,
         chip: Chip,
         number: int,
-        lines: Sequence[Line],
         consumer: bytes,
         capacity: int,
         drops_oldest: bool,
-        encode: Callable[[int, bool, Line, int], bytes],
+        encode: EncodeEvent,
     ) -> None:
         super().__init__(chip, number, capacity, drops_oldest)
-        self.lines, self.consumer, self.encode = lines, consumer, encode
+        self.lines: list[Line] = []
+        self.consumer, self.encode = consumer, encode
         self.sequence = 0
+
+    def read(self, size: int) -> tuple[bytes, int]:
+        """As `File.read`; too small is too small whether an event waits or not."""
+        if size < len(self.encode(0, False, self.lines[0], 0)):
+            raise OSError(errno.EINVAL, "too small for an event")
+        return super().read(size)
 
 
 AnyFile = TypeVar("AnyFile", bound=File)
@@ -174,6 +182,12 @@ class Chip:
         """The world drives a line, or with None lets it go."""
         self.advance(at_ns)
         self.lines[offset].outside = level
+        self._look(self.lines[offset], at_ns)
+
+    def pull(self, offset: int, up: bool, at_ns: int) -> None:
+        """The resistor on the board is another, and stronger than the chip's."""
+        self.advance(at_ns)
+        self.lines[offset].rest = self.lines[offset].pull = up
         self._look(self.lines[offset], at_ns)
 
     def take_levels(self) -> list[tuple[int, bool, int]]:
@@ -240,26 +254,38 @@ class Chip:
         configs: Sequence[LineConfig],
         consumer: bytes,
         capacity: int,
-        encode: Callable[[int, bool, Line, int], bytes],
+        encode: EncodeEvent,
         now_ns: int,
         drops_oldest: bool = True,
     ) -> Request:
-        """Take lines, all or none. Raises OSError: EINVAL, EBUSY."""
+        """Take lines, all or none. Raises OSError: EINVAL, EBUSY.
+
+        They are taken one after the other; whoever watches sees those that were given back because of another's fault.
+        """
         self.advance(now_ns)
         for config in configs:
             self._check(config)
-        lines = [self.line(offset) for offset in offsets]
-        if any(line.request for line in lines) or len(set(offsets)) < len(offsets):
-            raise OSError(errno.EBUSY, "a line is in use")
-        if any(config.debounce_us for config in configs):
-            self._refuse_debounce()
         if self.longest_buffer:
             capacity = min(capacity, self.longest_buffer)
-        request = Request(self, self._number(), lines, consumer or b"?", capacity, drops_oldest, encode)
-        for line, config in zip(lines, configs, strict=True):
-            line.request, line.sequence = request, 0
-            self._configure(line, config, now_ns)
-        self._tell(lines, uapi.CHANGED_REQUESTED, now_ns)
+        capacity = 1 << (capacity - 1).bit_length()  # the kernel's ring buffers are powers of two
+        request = Request(
+            self, self._number(), consumer[: uapi.MAX_NAME_SIZE - 1] or b"?", capacity, drops_oldest, encode
+        )
+        try:
+            for offset, config in zip(offsets, configs, strict=True):
+                line = self.line(offset)
+                if line.request:
+                    raise OSError(errno.EBUSY, "a line is in use")
+                request.lines.append(line)
+                line.request, line.sequence = request, 0
+                if config.flags & uapi.EDGES and capacity < SMALLEST_BUFFER:
+                    raise OSError(errno.EINVAL, "event buffer")
+                self._refuse_debounce(config)
+                self._configure(line, config, now_ns)
+                self._tell([line], uapi.CHANGED_REQUESTED, now_ns)
+        except OSError:
+            self._free(request.lines, now_ns)
+            raise
         return self._file(request)
 
     def configure(self, request: Request, configs: Sequence[LineConfig], now_ns: int) -> None:
@@ -267,8 +293,7 @@ class Chip:
         self.advance(now_ns)
         for config in configs:
             self._check(config)
-        if any(config.debounce_us for config in configs):
-            self._refuse_debounce()
+            self._refuse_debounce(config)
         for line, config in zip(request.lines, configs, strict=True):
             self._configure(line, config, now_ns)
         self._tell(request.lines, uapi.CHANGED_CONFIG, now_ns)
@@ -286,7 +311,7 @@ class Chip:
 
     def _check(self, config: LineConfig) -> None:
         flags = config.flags
-        if flags & uapi.EVENT_CLOCK_HTE:
+        if flags & uapi.EVENT_CLOCK_HTE and not flags & ~uapi.VALID:
             raise OSError(errno.EOPNOTSUPP, "no hardware timestamps")
         contradictions = (
             flags & ~uapi.VALID,
@@ -301,13 +326,15 @@ class Chip:
         if any(contradictions):
             raise OSError(errno.EINVAL, "contradictory flags")
 
-    def _refuse_debounce(self) -> None:
-        if self.debounce_error:
+    def _refuse_debounce(self, config: LineConfig) -> None:
+        if config.debounce_us and self.debounce_error:
             raise OSError(self.debounce_error, "no debounce")
 
     def _configure(self, line: Line, config: LineConfig, now_ns: int) -> None:
         flags = config.flags if config.flags & uapi.DIRECTIONS else config.flags | line.flags & uapi.DIRECTIONS
         line.flags, line.debounce_us, line.settles_ns = flags, config.debounce_us, None
+        if flags & uapi.BIASES:
+            line.pull = line.rest if flags & uapi.BIAS_DISABLED else bool(flags & uapi.BIAS_PULL_UP)
         if config.flags & uapi.OUTPUT:
             line.drive(config.value)
         elif config.flags & uapi.INPUT:
@@ -331,8 +358,8 @@ class Chip:
         watchers = [file for file in self.files.values() if isinstance(file, ChipFile) and file.watched]
         for line in lines:
             for watcher in watchers:
-                if encode := watcher.watched.get(line.offset):
-                    watcher.push(encode(line, now_ns, change))
+                if watcher.encode and line.offset in watcher.watched:
+                    watcher.push(watcher.encode(line, now_ns, change))
 
     def _number(self) -> int:
         self._files_ever += 1

@@ -1,0 +1,129 @@
+"""Our lines and drivers on a GPIO chip; unchanged on both chips."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+import pytest
+from chips import LABEL, LIMIT_S, PACE_S, TestChip
+from myrvm_core.errors import DeviceError
+from myrvm_hardware.drivers import Role
+from myrvm_hardware.gpio_lines import EVENT_BUFFER, Input, Lines, Output
+from myrvm_hardware.gpiod_sensors import GpiodSensors
+from myrvm_hardware.settings import SensorSettings
+
+Record = Callable[..., None]
+
+
+def complaint(call: Callable[[], object]) -> str:
+    """The sentence of a DeviceError."""
+    with pytest.raises(DeviceError) as caught:
+        call()
+    return str(caught.value)
+
+
+def test_lines_by_label_name_and_offset(chip: TestChip, record: Record) -> None:
+    lines = Lines(LABEL, {"motor": "line6", "switch": 3})
+    lines.open({"motor": Output(), "switch": Input(active_low=True, edges=False)})
+    levels = [lines.levels()]
+    lines.set({"motor": True})
+    chip.pull(3, True)
+    levels += [lines.levels(), {"motor": chip.level(6)}]
+    lines.close()
+    assert levels[1:] == [{"motor": True, "switch": False}, {"motor": True}]
+    record(levels=levels, released=chip.level(6))
+
+
+def test_what_cannot_be_opened(chip: TestChip, record: Record) -> None:
+    holder = Lines(chip.path, {"motor": 6}, consumer="somebody")
+    holder.open({"motor": Output()})
+    motor, spare = Lines(chip.path, {"motor": 6, "spare": 7}), Lines(chip.path, {"spare": 7})
+    record(
+        taken=complaint(lambda: motor.open({"motor": Output(), "spare": Output(active=True)})),
+        name=complaint(lambda: Lines(chip.path, {"motor": "MOTOR"}).open({"motor": Output()})),
+        offset=complaint(lambda: Lines(chip.path, {"motor": 16}).open({"motor": Output()})),
+        twice=complaint(lambda: Lines(chip.path, {"a": 7, "b": "line7"}).open({"a": Output(), "b": Output()})),
+    )
+    spare.open({"spare": Output()})
+    spare.close()
+    holder.close()
+    motor.open({"motor": Output(), "spare": Output(active=True)})
+    record(free_again=[chip.level(6), chip.level(7)])
+    motor.close()
+
+
+def test_reconfiguring_keeps_what_outputs_drive(chip: TestChip, record: Record) -> None:
+    lines = Lines(chip.path, {"motor": 6, "entry": 1})
+    lines.open({"motor": Output(), "entry": Input(edges=False)})
+    lines.set({"motor": True})
+    lines.reconfigure({"entry": Input(bias="up")})
+    record(levels=lines.levels(), motor=chip.level(6))
+    assert chip.level(6)
+    lines.close()
+
+
+def test_lost_edges_are_counted(chip: TestChip, record: Record) -> None:
+    lines = Lines(chip.path, {"entry": 1, "drop": 2})
+    lines.open({"entry": Input(), "drop": Input()})
+    chip.pull(2, True)
+    first = lines.read_edges(LIMIT_S)
+    for number in range(EVENT_BUFFER + 10):
+        chip.pull(1, number % 2 == 0)
+        time.sleep(PACE_S / 3)
+    edges, lost = lines.read_edges(LIMIT_S)
+    assert ([edge.purpose for edge in first[0]], first[1]) == (["drop"], 0)
+    assert (len(edges), lost, lines.levels()) == (EVENT_BUFFER, 10, {"entry": False, "drop": True})
+    record(kept=len(edges), lost=lost, levels=lines.levels(), again=lines.read_edges(0.0))
+    lines.close()
+
+
+def test_debounce_by_the_kernel(chip: TestChip, record: Record) -> None:
+    lines = Lines(chip.path, {"entry": 1, "motor": 6})
+    lines.open({"entry": Input(debounce_s=0.02), "motor": Output()})
+    chip.pull(1, True)
+    edges, lost = lines.read_edges(LIMIT_S)
+    record(debounced=sorted(lines.debounced), edges=[(edge.purpose, edge.active) for edge in edges], lost=lost)
+    assert [edge.active for edge in edges] == [True]
+    lines.close()
+
+
+def test_the_sensor_driver(chip: TestChip, record: Record) -> None:
+    sensors = GpiodSensors(LABEL, SensorSettings(lines=["entry=line1", "drop=2"], kernel_debounce=False))
+    sensors.open()
+    levels = [sensors.levels()]
+    chip.pull(1, False)  # active low
+    edges, lost = sensors.read_edges(LIMIT_S)
+    sensors.listen({Role.DROP})
+    chip.pull(1, True)
+    quiet = sensors.read_edges(0.0)
+    chip.pull(2, False)
+    edges += sensors.read_edges(LIMIT_S)[0]
+    levels.append(sensors.levels())
+    assert [(edge.role, edge.active) for edge in edges] == [(Role.ENTRY, True), (Role.DROP, True)]
+    record(
+        levels=[{role.name: active for role, active in read.items()} for read in levels],
+        edges=[(edge.role.name, edge.active) for edge in edges], lost=lost, quiet=quiet,
+    )  # fmt: skip
+    sensors.close()
+
+
+def test_a_chip_that_vanishes_and_another_in_its_place(chip: TestChip, record: Record) -> None:
+    lines = Lines(LABEL, {"motor": 6, "entry": 1})
+    settings: dict[str, Input | Output] = {"motor": Output(active=True), "entry": Input()}
+    lines.open(settings)
+    chip.unplug()
+    said = [
+        complaint(lines.levels),
+        complaint(lambda: lines.set({"motor": False})),
+        complaint(lambda: lines.read_edges(LIMIT_S)),
+        complaint(lambda: lines.reconfigure({"entry": Input(edges=False)})),
+    ]
+    lines.close()
+    said.append(re.sub("there are: .*", "there are: ...", complaint(lambda: lines.open(settings))))
+    chip.plug()
+    lines.open(settings)
+    assert chip.level(6)
+    record(said=said, again=lines.levels())
+    lines.close()
