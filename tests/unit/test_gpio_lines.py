@@ -7,10 +7,13 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import gpiod
 import pytest
 from myrvm_core.errors import DeviceError
 from myrvm_hardware.drivers import Direction, EndSwitch, Role
@@ -148,19 +151,69 @@ def test_the_gate_driver_never_has_both_directions_on(bench: Bench) -> None:
     assert bench.do("level 6") == 0
 
 
-@pytest.mark.skipif(shutil.which("gpiodetect") is None, reason="Debian's package gpiod is not installed")
-def test_debians_commands_see_and_drive_the_chip(bench: Bench) -> None:
-    def run(*command: str) -> str:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+def gpiod_version() -> str:
+    """Of Debian's commands, whose options differ; empty without them."""
+    if shutil.which("gpiodetect") is None:
+        return ""
+    said = subprocess.run(["gpiodetect", "--version"], capture_output=True, text=True, timeout=30, check=True).stdout
+    return "2" if "(libgpiod) v2" in said else "1"
 
+
+VERSION = gpiod_version()
+ON_CHIP = ["-c", "gpiochip0"] if VERSION == "2" else ["gpiochip0"]
+with_commands = pytest.mark.skipif(not VERSION, reason="Debian's package gpiod is not installed")
+
+
+def run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@contextmanager
+def holding(offset: int, *command: str) -> Iterator[subprocess.Popen[str]]:
+    """A command that has taken a line."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process, gpiod.Chip(CHIP) as chip:
+        try:
+            end_s = time.monotonic() + 30.0
+            while not chip.get_line_info(offset).used:
+                assert process.poll() is None
+                assert time.monotonic() < end_s
+                time.sleep(0.01)
+            yield process
+        finally:
+            process.terminate()
+
+
+@with_commands
+def test_gpiodetect_gpioinfo_and_gpioget(bench: Bench) -> None:
     assert "gpiochip0 [bare-chip] (16 lines)" in run("gpiodetect")
     lines = Lines(CHIP, {"motor": 6}, consumer="somebody")
     lines.open({"motor": Output()})
-    row = next(line for line in run("gpioinfo", "gpiochip0").splitlines() if '"line6"' in line)
+    row = next(line for line in run("gpioinfo", *ON_CHIP).splitlines() if '"line6"' in line)
     assert '"somebody"' in row
     assert "output" in row
     lines.close()
     bench.do("drive 3 1")
-    assert run("gpioget", "gpiochip0", "3").strip() == "1"
+    assert run("gpioget", *ON_CHIP, "3").strip() in ("1", '"3"=active')
+
+
+@with_commands
+def test_gpioset_drives_a_line_as_long_as_it_runs(bench: Bench) -> None:
+    stays = [] if VERSION == "2" else ["--mode=signal"]
+    with holding(6, "gpioset", *stays, *ON_CHIP, "6=1"):
+        assert bench.do("level 6") == 1
+        lines = Lines(CHIP, {"motor": 6})
+        with pytest.raises(DeviceError, match=r"line 6 \(motor\) is in use by gpioset"):
+            lines.open({"motor": Output()})
+    assert bench.do("level 6") == 0
+
+
+@with_commands
+def test_gpiomon_prints_every_edge(bench: Bench) -> None:
+    with holding(1, "gpiomon", "--num-events=3", "--format=%e %o", *ON_CHIP, "1") as monitor:
+        for level in "101":
+            bench.do(f"drive 1 {level}")
+        printed, _ = monitor.communicate(timeout=30)
+    falling = "2" if VERSION == "2" else "0"
+    assert printed.splitlines() == ["1 1", f"{falling} 1", "1 1"]
