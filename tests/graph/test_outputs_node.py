@@ -14,13 +14,6 @@ from myrvm_sim.cabinet_client import CabinetClient
 from myrvm_ros import qos
 
 Request = SetOutput.Request
-SENSOR = {"device": "myrvm-cabinet", "lines": '["entry=ENTRY", "drop=DROP", "door=DOOR"]', "interlock_roles": "[]"}
-ACTUATOR = {
-    "device": "myrvm-cabinet",
-    "motor_lines": '["to_bin=MOTOR_BIN", "to_customer=MOTOR_CUSTOMER"]',
-    "switch_lines": '["closed=SWITCH_CLOSED", "bin=SWITCH_BIN", "customer=SWITCH_CUSTOMER"]',
-    "outputs.lines": '["light_ring=LIGHT_RING", "door_lock=DOOR_LOCK", "buzzer=BUZZER", "status_lamp=STATUS_LAMP"]',
-}
 
 
 class Machine:
@@ -32,8 +25,8 @@ class Machine:
         self.beats: list[NodeHealth] = graph.listen(NodeHealth, "system/node_health", qos.HEARTBEAT)
         self.status = graph.node.create_publisher(SystemStatus, "system/status", qos.STATE)
         self.deposit = graph.node.create_publisher(DepositState, "deposit/state", qos.STATE)
-        graph.bring_up("sensor", **SENSOR)
-        graph.bring_up("actuator", **ACTUATOR)
+        graph.bring_up("sensor", hardware="desk")
+        graph.bring_up("actuator", hardware="desk")
         self.wait(light_ring=False, door_lock=False)
 
     def wait(self, **wanted: bool) -> None:

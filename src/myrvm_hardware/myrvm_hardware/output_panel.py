@@ -94,7 +94,7 @@ class OutputPanel:
         self._node.call_soon(partial(self._publish, levels))
 
     def _publish_safe(self) -> None:
-        if not self.problem:
+        if not self._control.thread.problem:
             self._publish(self._driver.safe_on)
 
     def _publish(self, levels: dict[str, bool]) -> None:
