@@ -13,6 +13,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from myrvm_core.domain_id import claim_domain
 from node_graph import cabinet, graph  # noqa: F401  # fixtures for every folder
+from nut_server import nut_supply  # noqa: F401
 from server_process import ServerProcess
 
 # The verdict of a run depends neither on the machine's speed nor on chance; `pytest --hypothesis-profile=explore`

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
-import subprocess
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -17,8 +12,8 @@ from myrvm_core.errors import DeviceError, SettingsError
 from myrvm_hardware.drivers import Role
 from myrvm_hardware.nut import Listing, NutServer, readings
 from myrvm_hardware.settings import PowerSettings
+from nut_server import Supply
 
-UPSD, DUMMY = Path("/lib/nut/upsd"), Path("/lib/nut/dummy-ups")  # Debian
 ANSWER = b'BEGIN LIST VAR ups\nVAR ups battery.charge "90"\nVAR ups ups.model "A \\"B\\""\nEND LIST VAR ups\n'
 
 
@@ -102,60 +97,25 @@ def test_a_server_that_is_not_there() -> None:
         NutServer("ups", PowerSettings(), Role.ON_BATTERY).read()
 
 
-@pytest.fixture
-def supply(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """Debian's upsd with a dummy supply: its address, and the file that says what the supply says."""
-    if not (UPSD.is_file() and DUMMY.is_file()):
-        pytest.skip("needs upsd and dummy-ups: apt-get install nut-server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    state = tmp_path / "ups.dev"
-    state.write_text("ups.status: OL\nbattery.charge: 100\n")
-    (tmp_path / "ups.conf").write_text(
-        f"[ups]\n  driver = dummy-ups\n  port = {state}\n  mode = dummy-loop\n  pollinterval = 1\n"
-    )
-    (tmp_path / "upsd.conf").write_text(f"LISTEN 127.0.0.1 {port}\n")
-    (tmp_path / "upsd.users").write_text("")
-    for file in tmp_path.iterdir():
-        file.chmod(0o640)
-    folders = dict.fromkeys(("NUT_CONFPATH", "NUT_STATEPATH", "NUT_ALTPIDPATH"), str(tmp_path))
-    environment = {**os.environ, **folders}
-    user = ["-u", "root"] if os.geteuid() == 0 else []
-    with (tmp_path / "log").open("wb") as output:
-        processes = [
-            subprocess.Popen(command, env=environment, stdout=output, stderr=output)
-            for command in ([str(DUMMY), "-F", "-a", "ups", *user], [str(UPSD), "-F", *user])
-        ]
-    try:
-        yield f"ups@127.0.0.1:{port}", state
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait(30)
-
-
-def test_a_real_server_with_a_dummy_supply(supply: tuple[str, Path], tmp_path: Path) -> None:
-    device, state = supply
-    driver = NutServer(device, PowerSettings(low_charge=0.2), Role.ON_BATTERY)
-    other = NutServer(device.replace("ups@", "none@"), PowerSettings(), Role.ON_BATTERY)
+def test_a_real_server_with_a_dummy_supply(nut_supply: Supply) -> None:
+    supply = nut_supply
+    driver = NutServer(supply.device, PowerSettings(low_charge=0.2), Role.ON_BATTERY)
+    other = NutServer(supply.device.replace("ups@", "none@"), PowerSettings(), Role.ON_BATTERY)
 
     def wait(expected: tuple[float, float, float]) -> None:
-        end = time.monotonic() + 30.0
-        said: dict[Role, float] = {}
+        end, said, problem = time.monotonic() + 30.0, dict[Role, float](), ""
         while tuple(said.get(role) for role in (Role.ON_BATTERY, Role.BATTERY, Role.BATTERY_LOW)) != expected:
-            assert time.monotonic() < end, f"{said}; {(tmp_path / 'log').read_text(errors='replace')}"
+            assert time.monotonic() < end, f"{said} {problem}; {supply.log()}"
             try:
                 driver.open()
                 said = driver.read()
             except DeviceError as error:
-                said = {"error": error}
+                problem = str(error)
             time.sleep(0.1)
 
     try:
         wait((0.0, 1.0, 0.0))
-        state.write_text("ups.status: OB LB\nbattery.charge: 10\n")
+        supply.show("OB LB", 10)
         wait((1.0, 0.1, 1.0))
         other.open()
         with pytest.raises(DeviceError, match="upsd refuses none: UNKNOWN-UPS"):
