@@ -336,6 +336,19 @@ def test_a_lost_answer_and_a_lost_request_are_noticed_by_the_heartbeats() -> Non
     assert world.log.count("camera CONFIGURE") == 1
 
 
+def test_a_new_process_that_beats_fast_and_answers_late_is_not_asked_again_at_once() -> None:
+    manager = Manager(parse(GRAPH, "test"), ManagerSettings(), 0.0)
+    asked_s: list[float] = []
+    for step in range(1, 20):
+        now_s = 0.2 * step
+        manager.heard(now_s, Beat("buffer", 1, 1, int(now_s * 1e9), State.UNCONFIGURED))
+        for action in manager.decide(now_s):
+            if isinstance(action, Request):
+                manager.sent(now_s, action, int(now_s * 1e9))
+                asked_s.append(now_s)
+    assert len(asked_s) > 1 and asked_s[1] - asked_s[0] >= 1.5
+
+
 def test_a_new_manager_adopts(up: World) -> None:
     up.processes["bridge"].state = State.INACTIVE
     up.manager = up.new_manager()

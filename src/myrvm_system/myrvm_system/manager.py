@@ -25,6 +25,7 @@ PROBE_PERIOD_S = 0.5
 STOPPED_LOOKS = 2  # in a row, then a process that is stopped (SIGSTOP) is replaced, however short its silence
 IDLE_LOOKS = 3  # in a row, longer than a heartbeat: its main thread does not run although it is due
 UNHEARD_BEATS = 3  # heartbeats of an unchanged state after a request before the request counts as lost
+UNHEARD_S = 1.5  # at the least: a new process beats five times a second, and a busy one answers later
 OWN_GAP_S = 1.0  # a longer time between two decisions means that the manager itself was held up
 
 
@@ -486,7 +487,7 @@ class Manager:
             if beat.stamp_ns <= node.sent_ns:
                 return
             node.unheard += 1
-            if node.unheard < UNHEARD_BEATS:
+            if node.unheard < UNHEARD_BEATS or now_s - node.sent_s < UNHEARD_S:
                 return
             expected = AFTER[node.flight.transition]
             node.flight, node.state = None, State.UNKNOWN  # request or answer was lost; the state tells which
