@@ -5,10 +5,10 @@ SETUP := $(PYTHON) deploy/desk/setup.py
 IN_DESK := . .venv/desk.sh &&
 CODE := src deploy launch tests models
 
-.PHONY: help setup demo desk test lint format bench powercut lock clean
+.PHONY: help setup demo desk test lint format bench powercut device-vm lock clean
 
 help:  ## List the commands
-	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 10
 
 setup:  ## Set the desk up: ROS 2 from wheels, interfaces built
 	@$(SETUP)
@@ -40,6 +40,11 @@ powercut:  ## Cut the power 1,000 times inside deposits, start again, audit; the
 	@$(SETUP) dev
 	@$(IN_DESK) python tests/powercut/campaign.py --cuts 1000 $(ARGS)
 	@$(IN_DESK) set -o pipefail; ! python tests/powercut/campaign.py --cuts 100 --synchronous NORMAL | tail -1
+
+device-vm:  ## Boot a Debian machine in QEMU: driver tests on the real kernel, then 20 power cuts (root, Debian 12)
+	@$(SETUP) dev
+	@$(PYTHON) deploy/device-vm/device_vm.py conformance
+	@$(PYTHON) deploy/device-vm/device_vm.py cuts 20
 
 COMPILE := uv pip compile -q --universal --generate-hashes --no-header --no-annotate --python-version 3.10 pyproject.toml
 lock:  ## Pin the newest versions that pyproject.toml allows (needs uv)

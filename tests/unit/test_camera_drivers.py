@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -21,6 +22,8 @@ from myrvm_hardware.camera_drivers import (
 )
 from myrvm_hardware.drivers import CAMERA_DRIVERS, find_driver
 from myrvm_hardware.settings import CameraSettings
+
+from myrvm_hardware import camera_drivers
 
 FAST = CameraSettings(frame_rate_hz=120.0)
 
@@ -122,6 +125,81 @@ def test_a_missing_v4l2_camera_is_named() -> None:
 def test_a_file_is_no_v4l2_camera(video: Path) -> None:
     with pytest.raises(DeviceError, match="does not open"):
         V4l2Camera(str(video), CameraSettings()).open()
+
+
+class Webcam:
+    """Stands in for OpenCV's V4L2 back end: a camera with a mind of its own. The real one: tests/conformance."""
+
+    opened = True
+
+    def __init__(self, stamp_s: float = 0.0, pixel_format: str = "YUYV", error: str = "") -> None:
+        self._error = error
+        self._gives = {
+            cv2.CAP_PROP_POS_MSEC: stamp_s * 1e3,
+            cv2.CAP_PROP_FOURCC: cv2.VideoWriter.fourcc(*pixel_format),
+            cv2.CAP_PROP_FRAME_WIDTH: 320.0,
+            cv2.CAP_PROP_FRAME_HEIGHT: 180.0,
+        }
+
+    def set(self, _what: int, _value: float) -> bool:
+        return False
+
+    def get(self, what: int) -> float:
+        return self._gives[what]
+
+    def isOpened(self) -> bool:
+        return self.opened
+
+    def grab(self) -> bool:
+        return True
+
+    def retrieve(self) -> tuple[bool, np.ndarray]:
+        if self._error:
+            raise cv2.error(self._error)
+        return True, np.zeros((180, 320, 3), np.uint8)
+
+    def release(self) -> None:
+        self.opened = False
+
+
+def webcam(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, video: Webcam, pixel_format: str = "MJPG") -> V4l2Camera:
+    (tmp_path / "video0").touch()
+    monkeypatch.setattr(cv2, "VideoCapture", lambda *_: video)
+    return V4l2Camera(str(tmp_path / "video0"), CameraSettings(pixel_format=pixel_format))
+
+
+def test_a_camera_that_gives_something_else_is_a_warning_and_no_picture_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    webcam(monkeypatch, tmp_path, Webcam()).open()
+    assert "video0 gives 320x180 YUYV, asked for was 640x480 MJPG" in caplog.text
+    strange = Webcam(pixel_format="NV24")
+    with pytest.raises(DeviceError, match="video0 gives 'NV24'; allowed pixel_format: MJPG"):
+        webcam(monkeypatch, tmp_path, strange, "").open()
+    assert not strange.opened
+    broken = webcam(monkeypatch, tmp_path, Webcam(error="Bad number of channels"))
+    broken.open()
+    with pytest.raises(DeviceError, match="cannot be decoded"):
+        broken.read()
+
+
+def test_a_picture_that_has_waited_keeps_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monotonic_s = time.monotonic()
+    camera = webcam(monkeypatch, tmp_path, Webcam(stamp_s=monotonic_s + 5.0))
+    camera.open()
+    monkeypatch.setattr(camera_drivers, "time", SimpleNamespace(monotonic_ns=lambda: round((monotonic_s + 60.0) * 1e9)))
+    waited_ns = time.time_ns() - camera.read().stamp_ns
+    assert waited_ns == pytest.approx(-5e9, abs=1e9)
+
+
+@pytest.mark.parametrize("stamp_s", [0.0, 1e12])
+def test_a_driver_that_stamps_by_another_clock_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stamp_s: float
+) -> None:
+    camera = webcam(monkeypatch, tmp_path, Webcam(stamp_s=stamp_s))
+    before_ns = time.time_ns()
+    camera.open()
+    assert camera.read().stamp_ns >= before_ns - 1_000_000_000
 
 
 def test_a_network_camera_that_is_not_reached_says_so() -> None:

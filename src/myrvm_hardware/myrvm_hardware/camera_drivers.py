@@ -6,6 +6,7 @@ when it was grabbed otherwise; decoding comes after the stamp.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
@@ -26,6 +27,11 @@ from myrvm_hardware.settings import CameraSettings
 WAIT_MS = 1000  # `read` waits a second at most
 OPEN_MS = 3000
 PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+# What OpenCV turns into colours; others it hands on as they are, which is no picture.
+PIXEL_FORMATS = (
+    "MJPG", "JPEG", "YUYV", "UYVY", "BGR3", "RGB3", "AR24", "XR24", "NV12", "NV21", "YU12", "YV12", "GREY"
+)  # fmt: skip
+LOG = logging.getLogger(__name__)
 
 
 class OpenCvCamera:
@@ -49,7 +55,10 @@ class OpenCvCamera:
         if self._video is None or not self._video.grab():
             raise DeviceError(f"camera {self._device} gives no picture")
         stamp_ns = self._stamp_ns(self._video)
-        decoded, image = self._video.retrieve()
+        try:
+            decoded, image = self._video.retrieve()
+        except cv2.error as error:
+            raise DeviceError(f"camera {self._device} gives a picture that cannot be decoded: {error.err}") from error
         if not decoded:
             raise DeviceError(f"camera {self._device} gives a picture that cannot be decoded")
         return Frame(_uint8(image), stamp_ns)
@@ -70,6 +79,8 @@ class OpenCvCamera:
 class V4l2Camera(OpenCvCamera):
     """A USB or other V4L2 camera; `device` is `/dev/video0` or a link in `/dev/v4l/by-id`."""
 
+    _opened_ns = 0  # monotonic
+
     def _opened(self) -> cv2.VideoCapture:
         path = Path(self._device)
         if not path.exists():
@@ -78,6 +89,7 @@ class V4l2Camera(OpenCvCamera):
             raise DeviceError(f"camera {self._device} may not be opened: add this user to the group {path.group()}")
         # OpenCV waits 10 s for a frame otherwise; it reads this when it waits for the first time.
         os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", str(WAIT_MS // 1000))
+        self._opened_ns = time.monotonic_ns()
         video = cv2.VideoCapture(str(path.resolve()), cv2.CAP_V4L2)
         if self._settings.pixel_format:
             video.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*self._settings.pixel_format))
@@ -85,13 +97,29 @@ class V4l2Camera(OpenCvCamera):
         video.set(cv2.CAP_PROP_FRAME_HEIGHT, self._settings.height_px)
         video.set(cv2.CAP_PROP_FPS, self._settings.frame_rate_hz)
         video.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        if video.isOpened():
+            self._check_format(video)
         return video
 
+    def _check_format(self, video: cv2.VideoCapture) -> None:
+        """See what the camera gives: another size or format is a warning, one that is no picture is refused."""
+        given = (int(video.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF).to_bytes(4, "little").decode("latin-1")
+        if given not in PIXEL_FORMATS:
+            video.release()
+            raise DeviceError(
+                f"camera {self._device} gives {given!r}; allowed pixel_format: {', '.join(PIXEL_FORMATS)}"
+            )
+        size = f"{video.get(cv2.CAP_PROP_FRAME_WIDTH):.0f}x{video.get(cv2.CAP_PROP_FRAME_HEIGHT):.0f}"
+        asked = f"{self._settings.width_px}x{self._settings.height_px} {self._settings.pixel_format or given}"
+        if asked != f"{size} {given}":
+            LOG.warning("camera %s gives %s %s, asked for was %s", self._device, size, given, asked)
+
     def _stamp_ns(self, video: cv2.VideoCapture) -> int:
-        # The V4L2 back end gives the buffer's own stamp here, CLOCK_MONOTONIC with nearly all drivers.
-        stamp_ns = since_epoch_ns(round(video.get(cv2.CAP_PROP_POS_MSEC) * 1e6))
-        now_ns = time.time_ns()
-        return stamp_ns if 0 <= now_ns - stamp_ns < WAIT_MS * 1_000_000 else now_ns
+        # The V4L2 back end gives the buffer's own stamp here, CLOCK_MONOTONIC with nearly all drivers; a picture that
+        # has waited keeps its time.
+        stamp_ns = round(video.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+        now_ns = time.monotonic_ns()
+        return since_epoch_ns(stamp_ns if self._opened_ns <= stamp_ns <= now_ns else now_ns)
 
 
 class CsiCamera(OpenCvCamera):
