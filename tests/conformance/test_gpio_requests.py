@@ -465,10 +465,11 @@ def test_a_chip_that_vanishes_while_it_is_used(chip: TestChip, record: Record) -
             "there": os.path.exists(chip.path),  # noqa: PTH110  # as any program asks
         }
         chip.plug()
-        seen["the old request"] = refusal(lambda: request.get_values())
-    with opened(chip) as fd:
-        seen["the new chip"] = take(fd, asked([3, 4], uapi.INPUT))
-    assert (seen["set"], seen["get"], seen["the new chip"]) == ("ENODEV", "ENODEV", "done")
+        with opened(chip) as new, gpiod.request_lines(chip.path, {3: INPUT, 4: INPUT}):
+            seen["another beside the new request"] = take(new, asked([3], uapi.INPUT))
+            seen["the old request"] = refusal(lambda: request.get_values())
+            seen["the old chip"] = refusal(lambda: call(fd, uapi.GET_LINEINFO, uapi.LineInfo(offset=1)))
+    assert (seen["set"], seen["get"], seen["another beside the new request"]) == ("ENODEV", "ENODEV", "EBUSY")
     record(**seen)
 
 

@@ -1,4 +1,4 @@
-"""The cabinet over its socket: protocol, edges for every client, the camera, the motor that stops with its owner."""
+"""The cabinet: what people say over its socket, the camera, and its sensors and motor at the GPIO chip."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 from myrvm_core.errors import DeviceError, RvmError, SettingsError
-from myrvm_hardware.drivers import Direction, Role
+from myrvm_hardware.drivers import Direction
+from myrvm_hardware.gpio_lines import Input, LineEdge, Lines, Output
 from myrvm_sim.cabinet import Cabinet, Server
 from myrvm_sim.cabinet_client import CabinetClient, socket_path
 from myrvm_sim.commands import insert
-from myrvm_sim.drivers import CabinetSensors
 from myrvm_sim.physics import ImpossibleError, Kind
 from typer.testing import CliRunner
 
-from myrvm_sim import album, protocol
+from myrvm_sim import album, protocol, wiring
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +45,10 @@ def grey(kind: Kind) -> int:
 
 
 @pytest.fixture
-def path(tmp_path: Path, drawn: Path) -> Iterator[Path]:
-    """The socket of a cabinet in this process."""
-    cabinet = Cabinet(seed=1, folder=drawn)
+def path(tmp_path: Path, drawn: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The socket of a cabinet in this process; its GPIO chip is there too."""
+    monkeypatch.setenv("MYRVM_GPIO", str(tmp_path / "gpio"))
+    cabinet = Cabinet(seed=1, folder=drawn, gpio=tmp_path / "gpio")
     server = Server(tmp_path / "cabinet", cabinet)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -123,51 +124,29 @@ def test_pictures_come_at_the_rate_that_is_asked_for(client: CabinetClient) -> N
     assert stamps[-1] - stamps[0] >= 9 * 10_000_000 * 0.9
 
 
-def test_every_client_gets_every_edge_in_order(client: CabinetClient, path: Path) -> None:
-    first, second = CabinetSensors(str(path), None), CabinetSensors(str(path), None)
-    first.open()
-    second.open()
-    assert set(first.levels().values()) == {False}
-    assert second.read_edges(0.0) == ([], 0)
-    assert -0.02 < second.measure()[Role.WEIGHT] < 0.02
-    before_ns = time.monotonic_ns()
-    client.set_door(True)
-    client.set_door(False)
-    wanted = [(Role.DOOR, True), (Role.DOOR, False)]
-    for sensors in (first, second):
-        edges, _ = sensors.read_edges(30.0)
-        assert [(edge.role, edge.active) for edge in edges] == wanted
-        assert before_ns <= edges[0].monotonic_ns <= edges[1].monotonic_ns <= time.monotonic_ns()
-        sensors.close()
-
-
-def test_waiting_for_edges_ends_with_the_edge(client: CabinetClient, path: Path) -> None:
-    sensors = CabinetSensors(str(path), None)
-    sensors.open()
-    sensors.levels()  # the connection stands
-    timer = threading.Timer(0.05, client.insert, [Kind.CAN])
-    timer.start()
-    edges, _ = sensors.read_edges(30.0)
-    timer.join()
-    assert [(edge.role, edge.active) for edge in edges] == [(Role.ENTRY, True)]
-    sensors.close()
-
-
-def test_the_motor_stops_when_its_owner_dies(client: CabinetClient, path: Path) -> None:
-    with CabinetClient(path) as owner:
-        owner.ask(protocol.Drive(direction="TO_BIN"))
-        wait(lambda: client.truth()["moving"])
-    wait(lambda: [entry["detail"] for entry in client.log() if entry["what"] == "motor"] == ["to_bin", "off"])
-
-
-def test_an_item_goes_through_the_gate_in_real_time(client: CabinetClient) -> None:
+def test_sensors_and_motor_are_at_the_chip(client: CabinetClient) -> None:
     number = client.insert(Kind.MINERAL)["number"]
-    client.ask(protocol.Drive(direction="TO_BIN"))
-    wait(lambda: client.ask(protocol.Position())[0]["position"] == "BIN")
-    client.ask(protocol.Drive(direction="OFF"))
-    wait(lambda: client.truth()["items"][number - 1]["place"] == "bin")
-    assert client.truth()["pieces_in_bin"] == 1
+    lines = Lines(wiring.LABEL, {"motor": wiring.MOTOR_BIN, "entry": "ENTRY", "drop": "DROP", "bin": "SWITCH_BIN"})
+    switch = Input(active_low=True, bias="up")
+    lines.open({"motor": Output(), "entry": switch, "drop": switch, "bin": switch})
+    assert lines.levels() == {"motor": False, "entry": True, "drop": False, "bin": False}
+    begun_ns = time.monotonic_ns()
+    lines.set({"motor": True})
+    edges: list[LineEdge] = []
+    while len(edges) < 4:
+        more, lost = lines.read_edges(30.0)
+        assert more
+        assert not lost
+        edges += more
+    seen = [(edge.purpose, edge.active) for edge in edges]
+    assert seen == [("entry", False), ("bin", True), ("drop", True), ("drop", False)]
+    stamps = [begun_ns, *(edge.monotonic_ns for edge in edges), time.monotonic_ns()]
+    assert stamps == sorted(stamps)
+    truth = client.truth()
+    assert (truth["items"][number - 1]["place"], truth["pieces_in_bin"], truth["position"]) == ("bin", 1, "BIN")
     assert not client.chamber_is_free(), "the gate is still open"
+    lines.close()
+    assert [entry["detail"] for entry in client.log() if entry["what"] == "motor"] == ["to_bin", "off"]
 
 
 @given(st.binary(max_size=60) | st.dictionaries(st.text(max_size=8), st.integers() | st.text(max_size=5)).map(
@@ -182,32 +161,32 @@ def test_nonsense_does_not_end_the_connection(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as raw:
         raw.settimeout(30.0)
         raw.connect(str(path))
-        for text in (b"{", b'{"do": "dance"}', b'{"do": "drive", "direction": "UP"}'):
+        for text in (b"{", b'{"do": "dance"}', b'{"do": "door", "opened": "UP"}'):
             protocol.send(raw, text)
             assert "request" in json.loads(protocol.receive(raw)[0])["error"]
-        protocol.send(raw, b'{"do": "levels"}')
-        assert "levels" in json.loads(protocol.receive(raw)[0])
+        protocol.send(raw, b'{"do": "room"}')
+        assert "free" in json.loads(protocol.receive(raw)[0])
 
 
 def test_a_lost_cabinet_is_a_device_error_and_reopening_works(tmp_path: Path, drawn: Path) -> None:
-    sensors = CabinetSensors(str(tmp_path / "cabinet"), None)
+    client = CabinetClient(tmp_path / "cabinet")
     with pytest.raises(DeviceError, match="not reached"):
-        sensors.open()
+        client.open()
     for _ in range(2):
         cabinet = Cabinet(folder=drawn)
         server = Server(tmp_path / "cabinet", cabinet)
         server.socket.settimeout(30.0)
         thread = threading.Thread(target=server.handle_request)
         thread.start()
-        sensors.open()
+        client.open()
         thread.join()
-        assert sensors.levels()[Role.ENTRY] is False
+        assert client.chamber_is_free()
         with pytest.raises(RvmError, match="cabinet that runs"):
             Server(tmp_path / "cabinet", cabinet)
         server.server_close()
-        sensors._cabinet._connection.shutdown(socket.SHUT_RDWR)  # pyright: ignore
+        client._connection.shutdown(socket.SHUT_RDWR)  # pyright: ignore
         with pytest.raises(DeviceError, match="is lost"):
-            sensors.levels()
+            client.truth()
         cabinet.stop()
 
 
@@ -228,8 +207,10 @@ def test_an_album_without_a_kind_is_refused(tmp_path: Path) -> None:
 
 def test_the_log_file_holds_what_happened(tmp_path: Path, drawn: Path) -> None:
     cabinet = Cabinet(folder=drawn, gate_log=tmp_path / "gate.jsonl")
-    cabinet.drive(self_client := object(), Direction.TO_BIN)
-    cabinet.leave(self_client)
+    with cabinet.now() as (world, now_s):
+        world.drive(Direction.TO_BIN, now_s)
+    with cabinet.now() as (world, now_s):
+        world.drive(Direction.OFF, now_s)
     cabinet.stop()
     rows = [json.loads(line) for line in (tmp_path / "gate.jsonl").read_text().splitlines()]
     assert [(row["what"], row["detail"]) for row in rows] == [("motor", "to_bin"), ("motor", "off")]

@@ -52,8 +52,7 @@ class BareChip:
             now_ns = time.monotonic_ns()
             self._chip.advance(now_ns)
             yield now_ns
-            if self._server:
-                self._server.wake_readers()
+            self._wake_readers()
             self._chip.take_levels()
             self._lock.notify_all()
 
@@ -96,8 +95,11 @@ class BareChip:
                 due_ns = self._chip.next_event_ns()
                 self._lock.wait(None if due_ns is None else max(0, due_ns - time.monotonic_ns()) / 1e9)
                 self._chip.advance(time.monotonic_ns())
-                if self._server:
-                    self._server.wake_readers()
+                self._wake_readers()
+
+    def _wake_readers(self) -> None:
+        if server := self._server:  # another thread may unplug it
+            server.wake_readers()
 
 
 def to_realtime(monotonic_ns: int) -> int:

@@ -17,22 +17,19 @@ import socketserver
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 from myrvm_core.errors import RvmError
-from myrvm_hardware.drivers import Direction, Role
 
 from myrvm_sim import album, protocol, sysfs, wiring
 from myrvm_sim.gpio_chip import Chip
 from myrvm_sim.gpio_server import GpioServer, ask_for_real_time
 from myrvm_sim.items import Item, Place
-from myrvm_sim.physics import Change, Entry, World
+from myrvm_sim.physics import Entry, World
 
-EDGES_KEPT = 1000  # for a client that does not ask
 SAMPLE_S = 0.2  # between samples of the analogue sensors
 CHIP = "gpiochip0"
 SWITCH_INTERVAL_S = 0.0005  # a thread that computes lets the chip's thread in so soon
@@ -52,9 +49,8 @@ class Cabinet:
         self._world = World(seed)
         self.album = album.Album(folder, seed)
         self._changed = threading.Condition()
+        self._plugging = threading.Lock()
         self._begin_ns = time.monotonic_ns()
-        self._queues: dict[object, deque[Change]] = {}
-        self._motor_owner: object | None = None
         self._camera = "live"
         self._gate_log = gate_log.open("a", encoding="utf-8", buffering=1) if gate_log else None
         self._logged = 0
@@ -80,16 +76,18 @@ class Cabinet:
 
     def plug_chip(self) -> None:
         """The GPIO chip appears."""
-        if self._gpio and self._server is None:
-            self._server = GpioServer(self._gpio / CHIP, self.wiring.chip, self._for_chip)
+        with self._plugging:
+            if self._gpio and self._server is None:
+                self._server = GpioServer(self._gpio / CHIP, self.wiring.chip, self._for_chip)
 
     def unplug_chip(self) -> None:
         """The GPIO chip vanishes, and nothing is driven any more."""
-        server, self._server = self._server, None
-        if server:
-            server.stop()  # outside `now`: its thread may wait for that
-            with self.now() as (_, now_s):
-                self.wiring.connect(self._new_chip(), now_s)
+        with self._plugging:
+            server, self._server = self._server, None
+            if server:
+                server.stop()  # outside `now`: its thread may wait for that
+                with self.now() as (_, now_s):
+                    self.wiring.connect(self._new_chip(), now_s)
 
     def _new_chip(self) -> Chip:
         return Chip(CHIP, wiring.LABEL, wiring.LINES, lambda at_ns: time.time_ns() - time.monotonic_ns() + at_ns)
@@ -118,33 +116,6 @@ class Cabinet:
         """A time of the world on the machine's clock, CLOCK_MONOTONIC."""
         return self._begin_ns + round(at_s * 1e9)
 
-    def join(self, client: object) -> None:
-        """Keep edges for a client from now on."""
-        with self._changed:
-            self._queues[client] = deque(maxlen=EDGES_KEPT)
-
-    def leave(self, client: object) -> None:
-        """Forget a client; the motor stops if it was this client's, as a released line falls back."""
-        with self.now() as (world, now_s):
-            self._queues.pop(client, None)
-            if self._motor_owner is client:
-                world.drive(Direction.OFF, now_s)
-
-    def edges(self, client: object, timeout_s: float) -> list[Change]:
-        """Edges that the client does not know yet; waits for one."""
-        with self._changed:
-            queue = self._queues[client]
-            self._changed.wait_for(lambda: queue or self._ending, timeout_s)
-            edges = list(queue)
-            queue.clear()
-        return edges
-
-    def drive(self, client: object, direction: Direction) -> None:
-        """Switch the motor."""
-        with self.now() as (world, now_s):
-            self._motor_owner = client
-            world.drive(direction, now_s)
-
     def in_view(self) -> tuple[Item | None, str, int]:
         """What the camera sees now, its state, and the time, CLOCK_MONOTONIC ns."""
         with self.now() as (world, now_s):
@@ -163,17 +134,15 @@ class Cabinet:
         self._sysfs.write(texts)
 
     def _distribute(self, now_s: float) -> None:
-        changes = self.wiring.settle(now_s)
-        if self._server:
-            self._server.wake_readers()
-        for queue in self._queues.values():
-            queue.extend(changes)
-        fresh = self._world.recorded - self._logged
+        self.wiring.settle(now_s)
+        if server := self._server:  # another thread may unplug it
+            server.wake_readers()
+        log, fresh = self._world.log, self._world.recorded - self._logged
         self._logged += fresh
         if self._gate_log:
-            for entry in list(self._world.log)[len(self._world.log) - fresh :] if fresh else ():
-                print(json.dumps(self.entry(entry)), file=self._gate_log)
-        if fresh or changes or self._next_s() != self._sleeps_until_s:
+            for index in range(-min(fresh, len(log)), 0):
+                print(json.dumps(self.entry(log[index])), file=self._gate_log)
+        if fresh or self._next_s() != self._sleeps_until_s:
             self._news = True
             self._changed.notify_all()
 
@@ -217,15 +186,10 @@ class Handler(socketserver.BaseRequestHandler):
     request: socket.socket
 
     def setup(self) -> None:
-        """Begin to keep edges."""
+        """The cabinet, and a camera of this client's own."""
         self._cabinet = self.server.cabinet
         self._sensor = album.Sensor(id(self) % 2**32)
         self._next_picture_s = 0.0
-        self._cabinet.join(self)
-
-    def finish(self) -> None:
-        """The client has gone."""
-        self._cabinet.leave(self)
 
     def handle(self) -> None:
         """Answer until the client goes."""
@@ -242,12 +206,6 @@ class Handler(socketserver.BaseRequestHandler):
     def _answer(self, request: protocol.Request) -> tuple[protocol.Answer, bytes | memoryview]:
         if isinstance(request, protocol.Picture):
             return self._picture(request.rate_hz)
-        if isinstance(request, protocol.Edges):
-            changes = self._cabinet.edges(self, request.timeout_s)
-            return {"edges": [self._edge(change) for change in changes if change.signal in Role.__members__]}, b""
-        if isinstance(request, protocol.Drive):
-            self._cabinet.drive(self, Direction[request.direction])
-            return {}, b""
         if isinstance(request, protocol.ChipPlugged):
             (self._cabinet.plug_chip if request.plugged else self._cabinet.unplug_chip)()
             return {}, b""
@@ -265,12 +223,6 @@ class Handler(socketserver.BaseRequestHandler):
 
     def _of_world(self, request: protocol.Request, world: World, now_s: float) -> protocol.Answer:
         match request:
-            case protocol.Levels():
-                return {"levels": {name: active for name, active in world.levels.items() if name in Role.__members__}}
-            case protocol.Measure():
-                return {"values": {Role.WEIGHT.name: world.weigh(now_s)}}
-            case protocol.Position():
-                return {"position": world.position(now_s).name}
             case protocol.Insert(kind=kind, picture=""):
                 return {"item": self._cabinet.item(world.insert(kind, now_s))}
             case protocol.Insert(kind=kind, picture=picture):
@@ -300,6 +252,8 @@ class Handler(socketserver.BaseRequestHandler):
                 world.stick(jam, now_s)
             case protocol.Bin(full=full):
                 (world.fill_bin if full else world.empty_bin)(now_s)
+            case protocol.Room():
+                return {"free": world.has_room(now_s)}
             case protocol.Truth():
                 return {
                     "items": [self._cabinet.item(item) for item in world.items.values()],
@@ -311,9 +265,6 @@ class Handler(socketserver.BaseRequestHandler):
             case protocol.Log():
                 return {"entries": [self._cabinet.entry(entry) for entry in world.log]}
         return {}
-
-    def _edge(self, change: Change) -> protocol.Answer:
-        return {"role": change.signal.value, "active": change.active, "at_ns": self._cabinet.at_ns(change.at_s)}
 
     def _picture(self, rate_hz: float) -> tuple[protocol.Answer, bytes | memoryview]:
         now_s = time.monotonic()
@@ -331,7 +282,7 @@ class Handler(socketserver.BaseRequestHandler):
 class Server(socketserver.ThreadingUnixStreamServer):
     """The Unix socket."""
 
-    daemon_threads = True  # a thread may wait for its client; `leave` and the end of the process need none of them
+    daemon_threads = True  # a thread waits for its client; the end of the process needs none of them
     block_on_close = False
 
     def __init__(self, path: Path, cabinet: Cabinet) -> None:

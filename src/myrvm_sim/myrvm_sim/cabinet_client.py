@@ -16,7 +16,7 @@ from myrvm_core.errors import DeviceError, SettingsError
 
 from myrvm_sim import protocol
 from myrvm_sim.child import child
-from myrvm_sim.items import Kind, Place
+from myrvm_sim.items import Kind
 from myrvm_sim.physics import ImpossibleError, Jam
 
 SOCKET_VARIABLE = "MYRVM_CABINET"
@@ -178,9 +178,7 @@ class CabinetClient:
 
     def chamber_is_free(self) -> bool:
         """Whether an item can be put in now."""
-        truth = self.truth()
-        occupied = any(item["place"] in (Place.CHAMBER.value, Place.TRAY.value) for item in truth["items"])
-        return not occupied and not truth["moving"] and truth["position"] == "CLOSED"
+        return self._do(protocol.Room())["free"]
 
     def _do(self, request: protocol.Request) -> protocol.Answer:
         try:

@@ -2,7 +2,8 @@
 
 A stand-in for a device file. A question is one packet: two unsigned 32-bit numbers (the ioctl, or 0 to open the chip, 1
 to read; the file) and a structure; the answer is a result (negative errno), a token and the structure. Each file is a
-socket pair whose other end goes to the program: it is closed when the program's last copy is, by death too.
+socket pair whose other end goes to the program: it is closed when the program's last copy is, by death too. A file's
+number is never that of a file of an earlier server at the same path: what a program still holds of that is no file.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import select
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -59,6 +61,9 @@ class GpioServer:
         self._listener.listen(64)
         self._waker, self._wakes = socket.socketpair()
         self._stopping = False
+        self._first = (
+            time.monotonic_ns() // 1_000_000
+        )  # number of the first file; fewer than one a millisecond are opened
         self._connections: dict[int, socket.socket] = {}
         self._files: dict[int, tuple[socket.socket, int]] = {}  # our end's descriptor: our end, file
         self._ends: dict[int, socket.socket] = {}  # file: our end
@@ -144,7 +149,7 @@ class GpioServer:
         with self._exclusively() as now_ns:
             if number == OPEN:
                 return b"", 0, self._hand_out(self._chip.open())
-            file = self._chip.files.get(file_number)
+            file = self._chip.files.get((file_number - self._first) & 0xFFFFFFFF)
             if file is None:
                 raise OSError(errno.ENODEV, "a file of the chip that was here before")
             if number == READ:
@@ -155,7 +160,8 @@ class GpioServer:
 
     def _hand_out(self, file: File) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        theirs.bind(b"\0gpio%08x" % file.number + os.fsencode(self.path))
+        number = (self._first + file.number) & 0xFFFFFFFF
+        theirs.bind(b"\0gpio%08x" % number + os.fsencode(self.path))
         self._files[ours.fileno()] = ours, file.number
         self._ends[file.number] = ours
         self._closing.register(ours, select.EPOLLRDHUP)

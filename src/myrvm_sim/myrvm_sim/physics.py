@@ -155,6 +155,7 @@ class World:
         self._powered = True  # by the watchdog
         self._kicked_s = float("-inf")
         self._falling = 0  # pieces in the drop sensor
+        self._present = 0  # number of the item in the chamber or on the tray; 0: none
 
     # Time
 
@@ -257,7 +258,11 @@ class World:
 
     def present(self) -> Item | None:
         """The item in the chamber or on the tray."""
-        return next((item for item in self.items.values() if item.place in (Place.CHAMBER, Place.TRAY)), None)
+        return self.items.get(self._present)
+
+    def has_room(self, now_s: float) -> bool:
+        """Whether an item can be put in."""
+        return self.position(now_s) is EndSwitch.CLOSED and not self.moving and self.present() is None
 
     def insert(self, kind: Kind, now_s: float, picture: str = "") -> Item:
         """Put an item in.
@@ -282,6 +287,7 @@ class World:
             picture=picture,
         )
         self.items[item.number] = item
+        self._present = item.number
         self._record("inserted", item.number, kind.value)
         if kind is Kind.HAND:
             self._set(Signal.HAND, True)
@@ -521,6 +527,8 @@ class World:
 
     def _put(self, number: int, place: Place) -> None:
         self.items[number] = replace(self.items[number], place=place)
+        if number == self._present and place is not Place.TRAY:
+            self._present = 0
         self._record(place.value, number, self.items[number].kind.value)
 
     # Bookkeeping

@@ -29,39 +29,7 @@ class _Request(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-# For drivers
-
-
-class Levels(_Request):
-    """`levels`: role name to bool, of each digital sensor."""
-
-    do: Literal["levels"] = "levels"
-
-
-class Edges(_Request):
-    """`edges`: list of {role, active, at_ns} since the last call, waits for one; the first since the connection."""
-
-    do: Literal["edges"] = "edges"
-    timeout_s: float = Field(default=0.0, ge=0.0, le=60.0)
-
-
-class Measure(_Request):
-    """`values`: role name to SI value, of each analogue sensor."""
-
-    do: Literal["measure"] = "measure"
-
-
-class Drive(_Request):
-    """Switch the motor; it stops when the connection that switched it on ends."""
-
-    do: Literal["drive"] = "drive"
-    direction: Literal["OFF", "TO_BIN", "TO_CUSTOMER"]
-
-
-class Position(_Request):
-    """`position`: CLOSED, BIN, CUSTOMER or BETWEEN."""
-
-    do: Literal["position"] = "position"
+# For the camera driver
 
 
 class Picture(_Request):
@@ -193,6 +161,12 @@ class Temperature(_Request):
     celsius: float = Field(ge=-40.0, le=150.0)
 
 
+class Room(_Request):
+    """`free`: whether an item can be put in now."""
+
+    do: Literal["room"] = "room"
+
+
 class Truth(_Request):
     """`items`: list of {number, kind, weight_kg, place, picture, ...}; `pieces_in_bin`, `jam`, `moving`, `position`."""
 
@@ -205,10 +179,9 @@ class Log(_Request):
     do: Literal["log"] = "log"
 
 
-ForDrivers: TypeAlias = Levels | Edges | Measure | Drive | Position | Picture
-ForPeople: TypeAlias = Insert | PullOut | Door | Hand | Emergency | Stick | Bin | Camera | Truth | Log
+ForPeople: TypeAlias = Insert | PullOut | Door | Hand | Emergency | Stick | Bin | Camera | Room | Truth | Log
 Faults: TypeAlias = PowerFail | Stuck | Chatter | Glitch | ChipPlugged | ChipTrouble | Power | Temperature
-Request: TypeAlias = ForDrivers | ForPeople | Faults
+Request: TypeAlias = Picture | ForPeople | Faults
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="do")])
 
 

@@ -14,7 +14,7 @@ from myrvm_core.errors import RvmError
 from myrvm_sim import sysfs
 from myrvm_sim.gpio_chip import Chip
 from myrvm_sim.load_cell import LoadCell
-from myrvm_sim.physics import Change, Signal, World
+from myrvm_sim.physics import Signal, World
 
 LABEL = "myrvm-cabinet"
 MOTOR_BIN, MOTOR_CUSTOMER, WATCHDOG = "MOTOR_BIN", "MOTOR_CUSTOMER", "MOTOR_ENABLE_WATCHDOG"
@@ -82,9 +82,9 @@ class Wiring:
             chip.drive(wire.offset, wire.level, self._at_ns(now_s))
         chip.take_levels()
 
-    def settle(self, now_s: float) -> list[Change]:
-        """Carry over what has changed, until nothing changes any more; the changes of sensors and switches."""
-        now_ns, all_changes = self._at_ns(now_s), []
+    def settle(self, now_s: float) -> None:
+        """Carry over what has changed, until nothing changes any more."""
+        now_ns = self._at_ns(now_s)
         while True:
             changes = self._world.take_changes()
             for change in changes:
@@ -92,7 +92,6 @@ class Wiring:
                 wire = self._wires[change.signal]
                 wire.active = change.active
                 self.chip.drive(wire.offset, wire.level, at_ns)
-            all_changes += changes
             self._advance(now_ns)
             self.chip.advance(now_ns)
             levels = self.chip.take_levels()
@@ -106,7 +105,7 @@ class Wiring:
                 self._watchdog = fitted
                 self._world.fit_watchdog(fitted, now_s)
             if not outputs and not changes:
-                return all_changes
+                return
             if outputs:
                 self._drive(outputs, now_s)
 

@@ -72,8 +72,10 @@ static int take_connection(const char *path) {
 
 static void give_connection(int fd) {
     pthread_mutex_lock(&idle_lock);
-    int kept = idle_count < IDLE;
-    if (kept) idle[idle_count++] = fd;
+    int at = 0; /* it is in the list still where somebody has closed it under us and its number came anew */
+    while (at < idle_count && idle[at] != fd) at++;
+    int kept = at < IDLE;
+    if (kept && at == idle_count) idle[idle_count++] = fd;
     pthread_mutex_unlock(&idle_lock);
     if (!kept) close(fd);
 }
