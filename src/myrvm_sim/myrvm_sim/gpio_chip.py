@@ -347,7 +347,7 @@ class Chip:
     def _free(self, lines: Sequence[Line], now_ns: int) -> None:
         for line in lines:
             line.request, line.debounce_us, line.settles_ns = None, 0, None
-            line.flags &= uapi.DIRECTIONS
+            line.flags &= uapi.DIRECTIONS | uapi.EVENT_CLOCK_REALTIME  # the kernel forgets to forget it
             if not self._keeps_outputs:
                 line.driven = None
         for line in lines:
