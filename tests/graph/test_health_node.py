@@ -9,11 +9,21 @@ from typing import Any
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
-from myrvm_interfaces.msg import OperatingLimits, SensorReading, SensorState
+from myrvm_interfaces.msg import (
+    GateState,
+    NodeHealth,
+    OperatingLimits,
+    Output,
+    Outputs,
+    SensorReading,
+    SensorState,
+    SystemStatus,
+)
 from quick_policy import Thermometer, write_quick_policy
 
 from myrvm_core import paths
 from myrvm_ros import qos
+from myrvm_system import selftest
 
 OK, WARN, ERROR, STALE = bytes([0]), bytes([1]), bytes([2]), bytes([3])
 
@@ -76,6 +86,37 @@ def test_diagnostics_and_limits_follow_the_machine(graph: Any, tmp_path: Path) -
     log = (paths.data() / "logs" / "health.jsonl").read_text().splitlines()
     changes = [entry["limits"] for entry in map(json.loads, log) if entry["message"] == "limits"]
     assert changes == ["SLOW", "PAUSED", "NORMAL", "PAUSED", "SHUTDOWN", "NORMAL"]  # only changes are logged
+
+
+def test_the_short_self_test_after_a_start_is_kept_and_shown(graph: Any) -> None:
+    diagnostics = graph.listen(DiagnosticArray, "/diagnostics", qos.DIAGNOSTICS)
+    sensors = graph.node.create_publisher(SensorState, "sensors/state", qos.STATE)
+    gate = graph.node.create_publisher(GateState, "actuator/state", qos.STATE)
+    outputs = graph.node.create_publisher(Outputs, "actuator/outputs", qos.STATE)
+    status = graph.node.create_publisher(SystemStatus, "system/status", qos.STATE)
+    heartbeat = graph.node.create_publisher(NodeHealth, "system/node_health", qos.HEARTBEAT)
+    state = SensorState(readings=[reading(SensorReading.ROLE_DOOR, SensorReading.LEVEL_INACTIVE)])
+    state.watching_since.sec = 1
+    sensors.publish(state)
+    gate.publish(GateState(position=GateState.POSITION_CLOSED))
+    outputs.publish(Outputs(outputs=[Output(name="buzzer")]))
+    status.publish(SystemStatus(mode=SystemStatus.STARTING))
+    graph.bring_up("health", period_s=0.2)
+
+    def beat_until_told() -> bool:
+        for node in ("sensor", "camera", "actuator"):
+            heartbeat.publish(NodeHealth(node=node, message="ok"))
+        return any(one.name == "machine: short self-test" for array in diagnostics for one in array.status)
+
+    graph.wait(lambda: diagnostics, "diagnostics")
+    assert not beat_until_told()
+    assert not selftest.latest(paths.data() / "selftest", "short").exists()
+    status.publish(SystemStatus(mode=SystemStatus.SERVING))
+    graph.wait(beat_until_told, "finding")
+    told = [one for one in diagnostics[-1].status if one.name == "machine: short self-test"][-1]
+    assert told.level == OK, told.message
+    report = json.loads(selftest.latest(paths.data() / "selftest", "short").read_text())
+    assert (report["kind"], report["failed"], len(report["entries"])) == ("short", [], 7)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def machine(graph: Any, cabinet: CabinetClient) -> Machine:
     return Machine(graph, cabinet)
 
 
-def test_lamp_light_buzzer_and_lock_follow_the_machine(machine: Machine):
+def test_outputs_follow_the_machine_and_the_technician(machine: Machine):
     machine.status.publish(SystemStatus(mode=SystemStatus.SERVING))
     machine.wait(status_lamp=True)
     machine.deposit.publish(DepositState(state=DepositState.CLASSIFYING))
@@ -63,11 +63,10 @@ def test_lamp_light_buzzer_and_lock_follow_the_machine(machine: Machine):
     machine.wait(door_lock=True)
     machine.cabinet.set_door(True)
     machine.wait(door_lock=False)
+    machine.cabinet.set_door(False)
 
-
-def test_a_technician_drives_with_the_door_open_in_maintenance_and_no_longer(machine: Machine):
     machine.status.publish(SystemStatus(mode=SystemStatus.SERVING))
-    machine.wait(status_lamp=True)
+    machine.wait(status_lamp=True, door_lock=False)
     refused = machine.call("buzzer", True)
     assert (refused.taken, refused.refusal) == (False, Request.REFUSED_NOT_ALLOWED)
     assert refused.message == "a technician drives outputs only in maintenance (rvm maintenance on)"
@@ -86,7 +85,12 @@ def test_a_technician_drives_with_the_door_open_in_maintenance_and_no_longer(mac
     machine.wait(buzzer=False)
 
 
-def test_every_way_out_leaves_the_safe_values(machine: Machine):
+def test_a_chip_that_vanishes_and_every_way_out(machine: Machine):
+    machine.cabinet.plug_chip(False)
+    machine.graph.wait(lambda: not machine.call("buzzer", True, technician=False, duration_s=0.1).taken, "refusal")
+    assert machine.call("buzzer", True, technician=False, duration_s=0.1).refusal == Request.REFUSED_FAULT
+    machine.cabinet.plug_chip(True)
+    machine.graph.wait(lambda: machine.call("buzzer", True, technician=False, duration_s=0.1).taken, "chip again")
     machine.status.publish(SystemStatus(mode=SystemStatus.SERVING))
     machine.wait(status_lamp=True)
     assert machine.graph.transition("actuator", Transition.TRANSITION_DEACTIVATE)
@@ -98,14 +102,6 @@ def test_every_way_out_leaves_the_safe_values(machine: Machine):
     process.send_signal(signal.SIGTERM)
     assert process.wait(30.0) == 0, machine.graph.log("actuator")
     assert not machine.lines()["STATUS_LAMP"]
-
-
-def test_a_chip_that_vanishes_refuses_and_is_back(machine: Machine):
-    machine.cabinet.plug_chip(False)
-    machine.graph.wait(lambda: not machine.call("buzzer", True, technician=False, duration_s=0.1).taken, "refusal")
-    assert machine.call("buzzer", True, technician=False, duration_s=0.1).refusal == Request.REFUSED_FAULT
-    machine.cabinet.plug_chip(True)
-    machine.graph.wait(lambda: machine.call("buzzer", True, technician=False, duration_s=0.1).taken, "chip again")
 
 
 def test_a_name_that_is_none_stops_configure_with_one_line(graph: Any):

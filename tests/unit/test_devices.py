@@ -150,7 +150,7 @@ def test_only_a_guessed_time_warns(trust: Trust, level: Level):
 
 def test_the_last_self_test_is_told(tmp_path: Path):
     latest = tmp_path / "latest.json"
-    assert list(about_selftest(latest)) == []
+    assert list(about_selftest(latest, "short")) == []
     for text, level, words in (
         (json.dumps({"failed": [], "finished_at": "2026-02-02T02:40:00Z"}), Level.OK, "passed"),
         (json.dumps({"failed": ["gate"], "finished_at": "2026-02-02T02:40:00Z"}), Level.WARN, "failed: gate"),
@@ -158,7 +158,7 @@ def test_the_last_self_test_is_told(tmp_path: Path):
         ("{", Level.WARN, "cannot be read"),
     ):
         latest.write_text(text)
-        (finding,) = about_selftest(latest)
+        (finding,) = about_selftest(latest, "short")
         assert finding.level is level
         assert words in finding.message
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from myrvm_core.clock import MachineClock, Stamp, Trust
 
+from myrvm_system import selftest
 from myrvm_system.health import Finding, Level
 from myrvm_system.network import NetworkFigures, look
 from myrvm_system.storage import Storage, StorageFigures
@@ -72,7 +73,8 @@ class Devices:
         except OSError as error:
             findings.append(Finding("storage", Level.ERROR, f"{self._data} cannot be read: {error.strerror}"))
         findings.append(about_network(look(self._net_sysfs, self._proc), line))
-        findings.extend(about_selftest(self._data / "selftest" / "latest.json"))
+        for kind in (selftest.SHORT, selftest.FULL):
+            findings.extend(about_selftest(selftest.latest(self._data / "selftest", kind), kind))
         return findings
 
 
@@ -135,15 +137,15 @@ def about_network(figures: NetworkFigures, line: Line | None) -> Finding:
     return Finding("network", Level.OK, f"up: {', '.join(figures.linked)}", values)
 
 
-def about_selftest(latest: Path) -> Iterator[Finding]:
-    """How the last self-test ended; nothing where there was none."""
+def about_selftest(latest: Path, kind: str) -> Iterator[Finding]:
+    """How the last self-test of a kind ended; nothing where there was none."""
     try:
         report: Any = json.loads(latest.read_text(encoding="utf-8"))
         failed, when = [str(name) for name in report["failed"]], str(report["finished_at"])
     except FileNotFoundError:
         return
     except (OSError, ValueError, KeyError, TypeError) as error:
-        yield Finding("self-test", Level.WARN, f"{latest} cannot be read: {error}")
+        yield Finding(f"{kind} self-test", Level.WARN, f"{latest} cannot be read: {error}")
         return
     level = Level.WARN if failed else Level.OK
-    yield Finding("self-test", level, f"{when}: {'failed: ' + ', '.join(failed) if failed else 'passed'}")
+    yield Finding(f"{kind} self-test", level, f"{when}: {'failed: ' + ', '.join(failed) if failed else 'passed'}")

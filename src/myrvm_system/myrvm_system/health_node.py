@@ -2,17 +2,28 @@
 
 Publishes /diagnostics (diagnostic_msgs/DiagnosticArray), resources and nodes, once a period, and health/limits
 (OperatingLimits, latched), once a second and at each change. Hears system/node_health (NodeHealth) and, for the power,
-sensors/state (SensorState), for the network cloud/status (CloudStatus). `myrvm_system.health` and, on the worker,
-`myrvm_system.devices` measure, `myrvm_system.policy` judges.
+sensors/state (SensorState), for the network cloud/status (CloudStatus); for the short self-test after a start, which it
+makes of what it hears, also system/status, actuator/state and actuator/outputs. `myrvm_system.health` and, on the
+worker, `myrvm_system.devices` measure, `myrvm_system.policy` judges.
 """
 
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from myrvm_core.clock import Trust, machine_clock
-from myrvm_interfaces.msg import CloudStatus, NodeHealth, OperatingLimits, SensorReading, SensorState
+from myrvm_interfaces.msg import (
+    CloudStatus,
+    GateState,
+    NodeHealth,
+    OperatingLimits,
+    Outputs,
+    SensorReading,
+    SensorState,
+    SystemStatus,
+)
 from myrvm_ros.limits import LIMITS_PERIOD_S, LIMITS_TOPIC
 from myrvm_ros.managed_node import HEARTBEAT_TOPIC, Health, ManagedNode, run
 from rclpy.task import Future
@@ -20,13 +31,15 @@ from rclpy.task import Future
 from myrvm_core import environment, paths
 from myrvm_core import graph as graph_file
 from myrvm_ros import qos
-from myrvm_system import policy
+from myrvm_system import policy, selftest
 from myrvm_system.board import Board, installed_jtop
 from myrvm_system.devices import LOOK_PERIOD_S, Devices, Line
 from myrvm_system.health import Finding, Heartbeat, Level, Monitor, Nodes, Power
+from myrvm_system.messages import facts
 from myrvm_system.settings import HealthSettings
 
 SENSORS_STALE_S = 10.0  # the sensors say nothing any more: the power is not known
+STARTED = (SystemStatus.SERVING, SystemStatus.DEGRADED, SystemStatus.OUT_OF_ORDER)
 HELD_UP_S = 2.0  # a look so late means that this process was held up
 
 
@@ -52,6 +65,10 @@ class HealthNode(ManagedNode[HealthSettings]):
             settings, policy.Policy(table), board, lambda: clock.now().trust is not Trust.GUESSED, paths.data()
         )
         self._devices = Devices(clock, paths.data(), sysfs)
+        self._machine_clock = clock
+        self._start_test = selftest.StartTest(self._hardware_id, clock.now().time_ns)
+        self._beats: dict[str, NodeHealth] = {}
+        self._newest: dict[type[Any], Any] = {}
         self._device_findings: list[Finding] = []
         self._line: Line | None = None
         names = (graph.manager.name, *graph.names)
@@ -67,6 +84,9 @@ class HealthNode(ManagedNode[HealthSettings]):
         self.subscription(NodeHealth, HEARTBEAT_TOPIC, self._on_heartbeat, qos.HEARTBEAT)
         self.subscription(SensorState, "sensors/state", self._on_sensors, qos.STATE)
         self.subscription(CloudStatus, "cloud/status", self._on_cloud_status, qos.STATE)
+        self.subscription(SystemStatus, "system/status", self._keep, qos.STATE)
+        self.subscription(GateState, "actuator/state", self._keep, qos.STATE)
+        self.subscription(Outputs, "actuator/outputs", self._keep, qos.STATE)
         self.timer(self.settings.period_s, self._look)
         self.timer(LOOK_PERIOD_S, self._look_at_devices)
         self._look_at_devices()
@@ -81,9 +101,14 @@ class HealthNode(ManagedNode[HealthSettings]):
 
     def _on_heartbeat(self, message: NodeHealth) -> None:
         values = {value.key: value.value for value in message.values}
+        self._beats[message.node] = message
         self._nodes.heard(Heartbeat(message.node, time.monotonic(), message.level, message.message, values))
 
+    def _keep(self, message: Any) -> None:
+        self._newest[type(message)] = message
+
     def _on_sensors(self, message: SensorState) -> None:
+        self._keep(message)
         self._power_heard_s = time.monotonic()
         power = power_of(message)
         if power != self._power:
@@ -103,6 +128,24 @@ class HealthNode(ManagedNode[HealthSettings]):
         )
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
+        self._test_start(now_s)
+
+    def _test_start(self, now_s: float) -> None:
+        status: SystemStatus | None = self._newest.get(SystemStatus)
+        if status is None or status.mode not in STARTED:
+            return
+        newest = self._newest
+        seen = facts(newest.get(SensorState), newest.get(Outputs), newest.get(GateState), self._beats)
+        report = self._start_test.look(seen, now_s, self._machine_clock.now().time_ns)
+        if report is None:
+            return
+        (self.log.warning if report.failed else self.log.info)("self-test", kind=report.kind, failed=report.failed)
+
+        def kept(done: Future) -> None:
+            if (error := done.exception()) is not None:
+                self.log.error("self-test report not kept", error=str(error))
+
+        self.run_in_worker(selftest.keep, report, paths.data() / "selftest").add_done_callback(kept)
 
     def _on_cloud_status(self, message: CloudStatus) -> None:
         states = {CloudStatus.ONLINE: "ONLINE", CloudStatus.CONNECTING: "CONNECTING", CloudStatus.OFFLINE: "OFFLINE"}

@@ -1,0 +1,46 @@
+"""Levels of the lines that our nodes hold, as the nodes tell them: nobody but its owner can read a line in use.
+
+Hears sensors/state (SensorState), actuator/outputs (Outputs), actuator/state (GateState).
+"""
+
+from __future__ import annotations
+
+from myrvm_interfaces.msg import GateState, Outputs, SensorState
+
+from myrvm_ros import qos
+from myrvm_system.gpio_view import Purpose
+from myrvm_system.graph_client import GraphClient
+from myrvm_system.messages import facts
+
+TOPICS = {"sensors/state": SensorState, "actuator/outputs": Outputs, "actuator/state": GateState}
+MOTOR = ("to_bin", "to_customer")
+SWITCHES = ("closed", "bin", "customer")
+
+
+class Levels:
+    """What the nodes say now."""
+
+    def __init__(self, client: GraphClient) -> None:
+        self._client = client
+        for topic, message_type in TOPICS.items():
+            client.listen(message_type, topic, qos.STATE)
+
+    def complete(self) -> bool:
+        """Whether every topic was heard."""
+        return len(self._client.latest) == len(TOPICS)
+
+    def of(self, purpose: Purpose) -> bool | None:
+        """Whether the line of `purpose` is active; None where no node says so."""
+        latest, name = self._client.latest, purpose.name
+        gate: GateState | None = latest.get("actuator/state")
+        known = facts(latest.get("sensors/state"), latest.get("actuator/outputs"), gate, {})
+        if known.outputs is not None and name in known.outputs:
+            return known.outputs[name]
+        if name in known.levels:
+            return known.levels[name]
+        if gate is None or gate.motor_on:
+            return None
+        if name in MOTOR:
+            return False
+        known_position = known.gate not in ("UNKNOWN", "MOVING")
+        return known.gate == name.upper() if name in SWITCHES and known_position else None

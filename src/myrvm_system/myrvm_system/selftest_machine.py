@@ -1,0 +1,127 @@
+"""Carries out what the self-test asks (`selftest`), in the running graph and with a person at the machine.
+
+Hears sensors/state (SensorState), actuator/outputs (Outputs), actuator/state (GateState), system/node_health
+(NodeHealth); calls actuator/command (CommandGate), actuator/set_output (SetOutput), camera/capture (Capture).
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from myrvm_interfaces.msg import GateState, NodeHealth, Outputs, SensorState
+from myrvm_interfaces.srv import Capture, CommandGate, SetOutput
+from myrvm_ros.managed_node import HEARTBEAT_TOPIC
+
+from myrvm_ros import image_codec, qos
+from myrvm_system.graph_client import GraphClient
+from myrvm_system.messages import constant_name, facts
+from myrvm_system.selftest import (
+    PERSON_S,
+    Action,
+    Drive,
+    Driven,
+    Facts,
+    Look,
+    Move,
+    Moved,
+    TakePicture,
+    Unable,
+    Wait,
+)
+
+HOLDER = "selftest"
+HEAR_S = 5.0  # latched topics and a heartbeat of every node are there after so long
+CALL_S = 10.0
+MOVE_S = 60.0  # the longest movement of a gate, with its retries
+PICTURE_S = 5.0
+DRIVE_S = 20.0  # an output that nobody switches back does so itself
+WATCHED = ("sensor", "camera", "actuator")
+
+
+class SelftestMachine:
+    """The running graph, and perhaps somebody at it.
+
+    Args:
+        client: connected to the graph.
+        ask: shows a person what to do; None: nobody is there.
+    """
+
+    def __init__(self, client: GraphClient, ask: Callable[[str], None] | None) -> None:
+        self._client, self._ask = client, ask
+        self._beats: dict[str, NodeHealth] = {}
+        for message_type, topic in (
+            (SensorState, "sensors/state"), (Outputs, "actuator/outputs"), (GateState, "actuator/state"),
+        ):  # fmt: skip
+            client.listen(message_type, topic, qos.STATE)
+        client.hear(NodeHealth, HEARTBEAT_TOPIC, qos.HEARTBEAT, self._on_beat)
+        client.wait(lambda: len(client.latest) == 3 and all(node in self._beats for node in WATCHED), HEAR_S)
+
+    def _on_beat(self, beat: NodeHealth) -> None:
+        self._beats[beat.node] = beat
+
+    def perform(self, action: Action) -> Any:
+        """Do it; what is sent back is told by the action's class. Raises GraphError."""
+        match action:
+            case Look():
+                return self._facts()
+            case Wait(role, active, prompt):
+                return self._wait(role, active, prompt)
+            case Drive(name, on):
+                return self._drive(name, on)
+            case TakePicture():
+                return self._brightness()
+            case Move(verb):
+                return self._move(verb)
+
+    def _facts(self) -> Facts:
+        self._client.wait(lambda: False, 0.0)
+        latest = self._client.latest
+        return facts(
+            latest.get("sensors/state"), latest.get("actuator/outputs"), latest.get("actuator/state"), self._beats
+        )
+
+    def _wait(self, role: str, active: bool, prompt: str) -> float | Unable | None:
+        def done() -> bool:
+            return self._facts().levels.get(role) == active
+
+        if done():
+            return 0.0
+        if self._ask is None:
+            return Unable()
+        self._ask(prompt)
+        began_s = time.monotonic()
+        return time.monotonic() - began_s if self._client.wait(done, PERSON_S) else None
+
+    def _drive(self, name: str, on: bool) -> Driven:
+        request = SetOutput.Request(name=name, on=on, duration_s=DRIVE_S, holder=HOLDER, technician=True)
+        answer = self._client.call(SetOutput, "actuator/set_output", request, CALL_S)
+        return Driven(answer.read_back, "" if answer.taken else answer.message)
+
+    def _brightness(self) -> float | str:
+        request = Capture.Request(timeout_s=PICTURE_S)
+        answer = self._client.call(Capture, "camera/capture", request, PICTURE_S + CALL_S)
+        return float(np.mean(image_codec.decode(answer.image))) if answer.success else str(answer.message)
+
+    def _move(self, verb: str) -> Moved:
+        command_id = str(uuid.uuid4())
+        before: GateState = self._client.latest["actuator/state"]
+        request = CommandGate.Request(command_id=command_id, holder=HOLDER, verb=getattr(CommandGate.Request, verb))
+        began_s = time.monotonic()
+        answer = self._client.call(CommandGate, "actuator/command", request, CALL_S)
+        if not answer.taken:
+            refusal = constant_name(CommandGate.Request, "REFUSED_", answer.refusal).lower()
+            return Moved(0.0, 0.0, f"refused: {refusal} {answer.holder}".strip())
+
+        def ended() -> bool:
+            state: GateState = self._client.latest["actuator/state"]
+            return state.command_id == command_id and state.outcome != GateState.OUTCOME_RUNNING
+
+        in_time = self._client.wait(ended, MOVE_S)
+        state: GateState = self._client.latest["actuator/state"]
+        outcome = constant_name(GateState, "OUTCOME_", state.outcome).lower()
+        problem = "" if outcome == "done" else outcome if in_time else f"has not ended within {MOVE_S:g} s"
+        return Moved(time.monotonic() - began_s, state.motor_run_time_s - before.motor_run_time_s, problem)
