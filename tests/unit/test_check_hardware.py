@@ -122,12 +122,12 @@ def test_every_failure_is_one_line(installation: Path, chip: subprocess.Popen[st
             "lines": ["entry=PQ.05", "drop=99", "bin_full=5"],
             "sysfs_root": str(tmp_path / "sys"),
             "weight": {"driver": "iio", "device": "hx711"},
-            "bin_level": {"driver": "iio", "device": "vl53l0x", "channel": "distance"},
+            "bin_level": {"driver": "iio", "device": "vl53l0x"},
             "power": {"driver": "nut", "device": "ups@127.0.0.1:1"},
         },
         actuator={
             "device": "bare-chip",
-            "motor_lines": ["to_bin=5", "to_customer=7"],
+            "motor_lines": ["to_bin=line5", "to_customer=7"],
             "switch_lines": ["closed=8", "bin=9", "customer=10"],
             "interlock_lines": ["door=11", "hand=12", "emergency=13"],
         },
@@ -151,7 +151,7 @@ def test_every_failure_is_one_line(installation: Path, chip: subprocess.Popen[st
         "actuator to_bin: gpiochip0 line 5 (line5) is sensor bin_full too -> ",
         "actuator to_customer: gpiochip0 line 7 (line7), in use by relay-test -> end relay-test, or name another line",
         "sensor.weight: weight = -5000 is not plausible: -0.05 .. 20 -> calibrate it",
-        "sensor.bin_level: channel = 'distance' is not allowed: in_weight, ",
+        "sensor.bin_level: IIO device vl53l0x is not there; there are: hx711 -> ",
         "sensor.power: upsd at 127.0.0.1:1 is not reached",
     )
     for said in expected:
@@ -177,6 +177,38 @@ def test_a_profile_that_is_not_valid_is_not_tried(installation: Path) -> None:
     assert code == 1
     assert len(lines) == 3
     assert json.dumps(lines).count("cabinet-9.yaml: sensor") == 3
+
+
+@pytest.mark.parametrize(
+    ("node", "parameters", "said"),
+    [
+        (
+            "camera",
+            {"driver": "webcam"},
+            "camera.driver = 'webcam' is not installed in myrvm.camera_drivers; allowed: ",
+        ),
+        ("sensor", {"lines": ["entry=1", "drop=1"]}, "sensor.lines: line 1 is there twice"),
+        (
+            "sensor",
+            {"lines": ["entry=6"]},
+            "line 6 of /dev/gpiochip0 is there twice: for sensor entry and for actuator to_",
+        ),
+        ("sensor", {"lines": ["exit=2"]}, "sensor.lines: 'exit' in 'exit=2' is not known; allowed: entry, "),
+        (
+            "sensor",
+            {"weight": {"driver": "iio", "device": "x", "channel": "kg"}},
+            "sensor.weight.channel = 'kg' is not ",
+        ),
+        ("sensor", {"weight": {"driver": "hx711", "data_line": "1"}}, "sensor.weight.clock_line = '' is not allowed: "),
+        ("actuator", {"motor_lines": ["to_bin=6"]}, "actuator.motor_lines: to_customer is missing"),
+    ],
+)
+def test_what_can_never_work_needs_no_machine_to_be_found(
+    installation: Path, node: str, parameters: dict[str, Any], said: str
+) -> None:
+    write(installation, **{node: parameters})
+    (problem,) = check.check(check.default_files("cabinet-9"))
+    assert problem.startswith(said)
 
 
 def test_later_files_and_the_environment_win(installation: Path, monkeypatch: pytest.MonkeyPatch) -> None:

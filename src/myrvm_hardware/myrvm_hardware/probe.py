@@ -1,14 +1,15 @@
-"""A hardware profile against the machine that it runs on (`rvm check --hardware`): chip, lines, sensors, camera.
+"""A hardware profile: what in it can never work (`check`), and how it fits the machine that it runs on (`probe`).
 
-Nothing is driven: inputs that nobody has are taken for a moment and read, outputs are only looked up. What our own
-nodes hold is well; so a machine that serves can be looked at. An `hx711` that is free is read, which pulses its clock.
+`probe` looks at GPIO chips, lines, analogue sensors and camera, for `rvm check --hardware`. Nothing is driven: inputs
+that nobody has are taken for a moment and read, outputs are only looked up. What our own nodes hold is well; so a
+machine that serves can be looked at. An `hx711` that is free is read, which pulses its clock.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import gpiod
@@ -16,16 +17,17 @@ from myrvm_core.errors import DeviceError, SettingsError
 from myrvm_core.examination import Examined
 from myrvm_core.settings import Settings
 
+from myrvm_hardware import analog_sensor
 from myrvm_hardware.analog_sensor import GROUPS, in_units
-from myrvm_hardware.drivers import ANALOG_DRIVERS, Role, find_driver
+from myrvm_hardware.drivers import ANALOG_DRIVERS, CAMERA_DRIVERS, GATE_DRIVERS, SENSOR_DRIVERS, Role, find_driver
 from myrvm_hardware.gpio_lines import CONSUMER, REFUSALS, Input, Lines, chip_paths, find_chip
 from myrvm_hardware.plausibility import ImplausibleError, Plausibility
-from myrvm_hardware.settings import AnalogSettings, CameraSettings, SensorSettings, SourceSettings
+from myrvm_hardware.settings import ActuatorSettings, AnalogSettings, CameraSettings, SensorSettings, SourceSettings
 
 ON_LINES = ("", "gpiod", "hx711")  # drivers whose device is a GPIO chip; a group without a driver has its node's
 READ = ("sensor.lines", "switch_lines", "interlock_lines")  # inputs; everything else is only looked up
 UNITS = {"weight": "kg", "bin_level": "full", "motor_current": "A"}
-WIRING = "see the wiring table in docs/hardware.md"
+WIRING = "see docs/hardware.md"
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,36 @@ class Place:
         return self.user.startswith(CONSUMER)
 
 
+def check(nodes: Mapping[str, Settings]) -> None:
+    """Build the drivers that the settings name, but for the camera's, and see that no line has two purposes.
+
+    Raises:
+        SettingsError: says all that can never work.
+    """
+    problems: list[str] = []
+    for node, settings in nodes.items():
+        try:
+            if isinstance(settings, CameraSettings):
+                find_driver(CAMERA_DRIVERS, settings.driver)
+            elif isinstance(settings, ActuatorSettings):
+                find_driver(GATE_DRIVERS, settings.driver)(settings.device, settings)
+            elif isinstance(settings, SensorSettings):
+                find_driver(SENSOR_DRIVERS, settings.driver)(settings.device, settings)
+                analog_sensor.sensors(settings, lambda: None, None)
+        except SettingsError as error:
+            problems += (line if line.startswith(f"{node}.") else f"{node}.{line}" for line in error.problems)
+    taken: dict[tuple[str, int | str], str] = {}
+    for purpose in () if problems else _all_purposes(nodes):
+        other = taken.setdefault((purpose.chip, purpose.line), purpose.name)
+        if other != purpose.name:
+            problems.append(f"line {purpose.line} of {purpose.chip} is there twice: for {other} and for {purpose.name}")
+    if problems:
+        raise SettingsError(*problems)
+
+
 def probe(nodes: Mapping[str, Settings]) -> Iterator[Examined]:
     """Look at all that the settings of the nodes name, one line for each thing."""
-    purposes = [purpose for node, settings in nodes.items() for purpose in _purposes(node, settings, "", True)]
+    purposes = _all_purposes(nodes)
     places: dict[Purpose, Place] = {}
     for chip in dict.fromkeys(purpose.chip for purpose in purposes):
         yield from _probe_chip(chip, [purpose for purpose in purposes if purpose.chip == chip], places)
@@ -74,6 +103,10 @@ def probe(nodes: Mapping[str, Settings]) -> Iterator[Examined]:
                     yield _probe_analog(name, settings, bool({f"sensor.{name} data", f"sensor.{name} clock"} & ours))
 
 
+def _all_purposes(nodes: Mapping[str, Settings]) -> list[Purpose]:
+    return [purpose for node, settings in nodes.items() for purpose in _purposes(node, settings, "", True)]
+
+
 def _purposes(where: str, settings: Settings, chip: str, on_lines: bool) -> Iterator[Purpose]:
     """Every `purpose=line` in a setting `*lines`, and every line in a setting `*_line`, of a node and its groups."""
     if driver := getattr(settings, "driver", ""):
@@ -82,6 +115,7 @@ def _purposes(where: str, settings: Settings, chip: str, on_lines: bool) -> Iter
     active_low = bool(getattr(settings, "active_low", False))
     bias = getattr(settings, "bias", "auto")
     setup = Input(active_low, ("up" if active_low else "down") if bias == "auto" else bias, edges=False)
+    inverse = getattr(settings, "normally_closed", [])
     for name in type(settings).model_fields:
         value = getattr(settings, name)
         if isinstance(value, Settings):
@@ -92,8 +126,12 @@ def _purposes(where: str, settings: Settings, chip: str, on_lines: bool) -> Iter
             read = name in READ or f"{where}.{name}" in READ
             for entry in value:
                 purpose, equals, line = str(entry).partition("=")
-                if equals:  # an output's line may carry more after its name, such as `:active_low`
-                    yield _purpose(f"{where} {purpose.strip()}", chip, line.partition(":")[0], setup if read else None)
+                purpose = purpose.strip()
+                if equals and read:
+                    wired = replace(setup, active_low=active_low != (purpose in inverse))
+                    yield _purpose(f"{where} {purpose}", chip, line, wired)
+                elif equals:
+                    yield _purpose(f"{where} {purpose}", chip, line, None)
         elif name.endswith("_line") and value:
             yield _purpose(f"{where} {name.removesuffix('_line')}", chip, value, None)
 

@@ -4,8 +4,9 @@ Looked at: config/graph.yaml, the ROS parameter files, the environment and confi
 config/policy.yaml, and whatever packages register under the entry point group `myrvm.check` (a callable without
 arguments that raises an `RvmError`). The settings classes are those that graph.yaml names.
 
-`probe` goes on to look at the machine itself, through the entry point group `myrvm.probe`: a callable that takes the
-settings of every node, by name, and gives an `Examined` for each thing that it has looked at.
+What is valid goes on to the entry point group `myrvm.check_settings`: a callable that takes the settings of every node,
+by name, and raises as above. `probe` looks at the machine itself, through `myrvm.probe`: a callable that takes the same
+and gives an `Examined` for each thing that it has looked at.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from myrvm_core import graph as graph_file
 from myrvm_system import policy
 
 GROUP = "myrvm.check"
-PROBES = "myrvm.probe"
+SETTINGS_CHECKS, PROBES = "myrvm.check_settings", "myrvm.probe"
 KNOWN_VARIABLES = ("HARDWARE_ID", "RVM_API_KEY", "LOG_LEVEL")
 KNOWN_PREFIXES = ("MYRVM_", "ROS_", "RMW_", "FASTRTPS_")
 
@@ -78,7 +79,17 @@ def check(files: Sequence[Path]) -> list[str]:
     with_problems(problems, lambda: rules.load(paths.home() / "config" / "rules.yaml", 0.7))
     for point in entry_points(group=GROUP):
         with_problems(problems, point.load())
+    if not problems:
+        with_problems(problems, lambda: _check_settings(settings(files)))
     return problems
+
+
+def _check_settings(nodes: Mapping[str, Settings]) -> None:
+    problems: list[str] = []
+    for point in entry_points(group=SETTINGS_CHECKS):
+        with_problems(problems, lambda point=point: point.load()(nodes))
+    if problems:
+        raise SettingsError(*problems)
 
 
 def settings(files: Sequence[Path]) -> dict[str, Settings]:
