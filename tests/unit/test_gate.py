@@ -8,17 +8,23 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from myrvm_core.errors import SettingsError
 from myrvm_hardware.drivers import Direction, EndSwitch, Role
-from myrvm_hardware.gate import Gate, Outcome, Refusal, Verb
-from myrvm_hardware.gate_control import interlock_roles
-from myrvm_hardware.settings import ActuatorSettings
+from myrvm_hardware.gate import CURRENT_STALE_S, SWITCHES_FAULT, Gate, Outcome, Refusal, Verb
+from myrvm_hardware.motor_safety import Interlocks, Limits, MotorSafety
+from myrvm_hardware.settings import GateSettings
 
 TICK_S = 0.01
-SETTINGS = ActuatorSettings(
-    travel_limit_s=1.0, dead_time_s=0.1, dwell_s=0.3, return_open_s=0.5, back_off_s=0.2, hand_limit_s=2.0
+SETTINGS = GateSettings(
+    travel_limit_s=1.0,
+    dwell_s=0.3,
+    return_open_s=0.5,
+    back_off_s=0.2,
+    hand_limit_s=2.0,
+    current_limit_a=1.0,
+    current_time_s=0.2,
 )
 ROLES = (Role.DOOR, Role.HAND, Role.EMERGENCY)
+LIMITS = Limits(run_s=1.0, dead_time_s=0.1, duty_s=30.0, duty_window_s=30.0, clear_s=0.0, stale_s=0.8)
 FREE: dict[Role, bool | None] = dict.fromkeys(ROLES, False)
 SPEED = {Direction.OFF: 0.0, Direction.TO_BIN: 2.0, Direction.TO_CUSTOMER: -2.0}
 
@@ -27,15 +33,25 @@ class Flap:
     """Gate, flap and clock; notes every run of the motor as (direction, start, end)."""
 
     def __init__(self, place: float = 0.0) -> None:
-        self.gate = Gate(SETTINGS, ROLES)
+        self.safety = MotorSafety(["gate"], Interlocks(ROLES, LIMITS.clear_s, LIMITS.stale_s), LIMITS)
+        self.gate = Gate(SETTINGS, self.safety)
         self.place, self.now_s = place, 100.0
         self.stuck: Callable[[float, Direction], bool] = lambda place, direction: False
         self.levels = dict(FREE)
         self.silent = False
         self.runs: list[tuple[Direction, float, float]] = []
         self._running: tuple[Direction, float] | None = None
-        self.gate.sensed(self.levels, self.now_s)
+        self.safety.interlocks.read(self.levels, self.now_s)
+        self.open()
+
+    def open(self) -> None:
+        self.safety.opened(self.now_s)
         self.gate.opened(self.now_s)
+
+    def fail(self) -> None:
+        self.safety.failed("cable", self.now_s)
+        self.gate.failed(self.now_s)
+        self.note()
 
     @property
     def switch(self) -> EndSwitch:
@@ -55,7 +71,7 @@ class Flap:
         self.note()
 
     def sense(self) -> None:
-        self.gate.sensed(self.levels, self.now_s)
+        self.safety.interlocks.read(self.levels, self.now_s)
         self.gate.check(self.now_s)
         self.note()
 
@@ -151,7 +167,7 @@ def test_a_stopped_gate_knows_its_way_home(verb: Verb, back: Direction) -> None:
 def test_the_motor_rests_after_the_driver_was_opened() -> None:
     flap = Flap(0.5)
     flap.run(2.0)
-    assert flap.runs[0][1] - 100.0 >= SETTINGS.dead_time_s
+    assert flap.runs[0][1] - 100.0 >= LIMITS.dead_time_s
 
 
 def test_a_jam_backs_off_retries_once_and_then_only_home_is_taken() -> None:
@@ -205,7 +221,7 @@ def test_an_unknown_sensor_holds_the_gate(level: str | None) -> None:
         del flap.levels[Role.DOOR]
     flap.sense()
     assert flap.command(Verb.ACCEPT) == Refusal.INTERLOCK
-    assert flap.gate.obstacles() == ["door is unknown"]
+    assert flap.gate.snapshot().obstacles == ("door is unknown",)
 
 
 def test_silent_sensors_stop_the_motor() -> None:
@@ -214,7 +230,7 @@ def test_silent_sensors_stop_the_motor() -> None:
     flap.command(Verb.ACCEPT)
     flap.silent = True
     assert flap.until_ended() == Outcome.INTERLOCK
-    assert flap.now_s - 100.0 == pytest.approx(SETTINGS.interlock_stale_s, abs=2 * TICK_S)
+    assert flap.now_s - 100.0 == pytest.approx(LIMITS.stale_s, abs=2 * TICK_S)
 
 
 def test_the_open_gate_waits_for_a_hand_to_go() -> None:
@@ -275,34 +291,89 @@ def test_a_failed_driver_ends_the_command_and_is_homed_when_it_is_back() -> None
     flap = Flap()
     flap.command(Verb.ACCEPT)
     flap.run(0.3)
-    flap.gate.failed("cable", flap.now_s)
-    flap.note()
+    flap.fail()
     assert (flap.gate.motor, flap.gate.snapshot().outcome) == (Direction.OFF, Outcome.FAILED)
     assert flap.command(Verb.HOME, "b") == Refusal.FAULT
-    flap.gate.opened(flap.now_s)
+    flap.open()
     flap.run(4.0)
     snapshot = flap.gate.snapshot()
     assert (flap.switch, snapshot.fault) == (EndSwitch.CLOSED, "")
     assert (snapshot.command_id, snapshot.outcome) == ("a", Outcome.FAILED)
 
 
-def test_a_gate_that_nobody_ticks_is_overdue() -> None:
+def test_open_stays_open_and_close_closes() -> None:
+    flap = Flap()
+    assert flap.command(Verb.OPEN) == Refusal.NONE
+    assert flap.until_ended() == Outcome.DONE
+    flap.run(5.0)
+    assert (flap.switch, flap.gate.motor, flap.gate.is_closed) == (EndSwitch.CUSTOMER, Direction.OFF, False)
+    assert flap.command(Verb.CLOSE, "b") == Refusal.NONE
+    assert flap.until_ended() == Outcome.DONE
+    assert flap.gate.is_closed
+
+
+def test_too_much_current_is_a_jam_long_before_the_time_is_up() -> None:
+    flap = Flap()
+    flap.stuck = lambda place, direction: direction == Direction.TO_BIN and place >= 0.5
+    flap.command(Verb.ACCEPT)
+    while flap.gate.snapshot().outcome == Outcome.RUNNING:
+        stalls = flap.gate.motor == Direction.TO_BIN and flap.place >= 0.5
+        flap.gate.measured(2.4 if stalls else 0.4, flap.now_s)
+        flap.tick()
+    snapshot = flap.gate.snapshot()
+    assert (snapshot.outcome, snapshot.jams) == (Outcome.JAMMED, 2)
+    there_s = 0.25 + SETTINGS.current_time_s
+    assert next(end_s - start_s for _, start_s, end_s in flap.runs) == pytest.approx(there_s, abs=4 * TICK_S)
+
+
+def test_a_peak_or_an_old_measurement_is_no_jam() -> None:
+    flap = Flap()
+    flap.command(Verb.OPEN)
+    flap.gate.measured(2.4, flap.now_s)
+    flap.run(0.1)
+    flap.gate.measured(0.4, flap.now_s)
+    assert flap.until_ended() == Outcome.DONE
+    flap.gate.measured(2.4, flap.now_s - CURRENT_STALE_S - 1.0)
+    flap.command(Verb.CLOSE, "b")
+    assert flap.until_ended() == Outcome.DONE
+    assert flap.gate.snapshot().jams == 0
+
+
+def test_end_switches_that_contradict_each_other_are_a_fault_until_they_do_not() -> None:
     flap = Flap()
     flap.command(Verb.ACCEPT)
     flap.run(0.3)
-    assert not flap.gate.overdue(flap.now_s)
-    assert flap.gate.overdue(flap.now_s + SETTINGS.travel_limit_s + 0.6)
+    flap.gate.tick(EndSwitch.IMPOSSIBLE, flap.now_s)
+    flap.note()
+    snapshot = flap.gate.snapshot()
+    assert (snapshot.motor, snapshot.outcome, snapshot.fault) == (Direction.OFF, Outcome.FAILED, SWITCHES_FAULT)
+    assert flap.command(Verb.HOME, "b") == Refusal.FAULT
+    flap.run(3.0)
+    assert (flap.switch, flap.gate.snapshot().fault) == (EndSwitch.CLOSED, "")
 
 
-@pytest.mark.parametrize("verb", [0, 5, 255])
+def test_a_motor_that_turns_the_wrong_way_is_a_fault() -> None:
+    flap = Flap()
+    flap.run(0.2)
+    flap.command(Verb.ACCEPT)
+    while flap.gate.snapshot().outcome == Outcome.RUNNING:
+        flap.place -= 4 * TICK_S if flap.gate.motor else 0.0  # wires swapped
+        flap.tick()
+    assert flap.gate.snapshot().outcome == Outcome.FAILED
+    assert flap.gate.snapshot().fault == "gate reached customer on its way to bin: check its wiring"
+
+
+def test_a_motor_that_somebody_else_has_switched_off_for_an_interlock() -> None:
+    flap = Flap()
+    flap.command(Verb.ACCEPT)
+    flap.run(0.3)
+    flap.gate.interrupted(flap.now_s)
+    assert (flap.gate.motor, flap.gate.snapshot().outcome) == (Direction.OFF, Outcome.INTERLOCK)
+
+
+@pytest.mark.parametrize("verb", [0, 7, 255])
 def test_an_unknown_verb_is_refused(verb: int) -> None:
     assert Flap().gate.command("a", "deposit", verb, 100.0) == (Refusal.UNKNOWN, "")
-
-
-def test_interlock_roles_are_named() -> None:
-    assert interlock_roles(["door", "hand"]) == (Role.DOOR, Role.HAND)
-    with pytest.raises(SettingsError, match="'doors' is not known; allowed: entry, drop, door"):
-        interlock_roles(["doors"])
 
 
 class AnyLife(RuleBasedStateMachine):
@@ -353,14 +424,13 @@ class AnyLife(RuleBasedStateMachine):
     @rule()
     def fail(self) -> None:
         self.open = False
-        self.flap.gate.failed("cable", self.flap.now_s)
-        self.flap.note()
+        self.flap.fail()
 
     @precondition(lambda self: not self.open)
     @rule()
     def reopen(self) -> None:
         self.open = True
-        self.flap.gate.opened(self.flap.now_s)
+        self.flap.open()
 
     @precondition(lambda self: self.open)
     @rule()
@@ -381,7 +451,7 @@ class AnyLife(RuleBasedStateMachine):
         gate = self.flap.gate
         if gate.motor != Direction.OFF:
             assert self.open
-            assert gate.obstacles() == []
+            assert gate.snapshot().obstacles == ()
             assert gate.holder != ""
 
     @invariant()
@@ -389,7 +459,7 @@ class AnyLife(RuleBasedStateMachine):
         for _, start_s, end_s in self.flap.runs:
             assert end_s - start_s <= SETTINGS.travel_limit_s + 2 * TICK_S
         for (way, _, end_s), (next_way, start_s, _) in zip(self.flap.runs, self.flap.runs[1:], strict=False):
-            assert way == next_way or start_s - end_s >= SETTINGS.dead_time_s - TICK_S
+            assert way == next_way or start_s - end_s >= LIMITS.dead_time_s - TICK_S
 
 
 TestAnyLife = AnyLife.TestCase

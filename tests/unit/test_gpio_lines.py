@@ -138,15 +138,14 @@ def test_the_gate_driver_never_has_both_directions_on(bench: Bench) -> None:
     gate = GpiodGate(CHIP, ActuatorSettings())
     gate.open()
     for direction, levels in ((Direction.TO_BIN, [1, 0]), (Direction.TO_CUSTOMER, [0, 1]), (Direction.OFF, [0, 0])):
-        gate.drive(direction)
+        gate.drive({"gate": direction})
         assert [bench.do("level 6"), bench.do("level 7")] == levels
-    assert gate.position() == EndSwitch.BETWEEN
+    assert gate.positions() == {"gate": EndSwitch.BETWEEN}
     bench.do("drive 9 0")
-    assert gate.position() == EndSwitch.BIN
+    assert gate.positions() == {"gate": EndSwitch.BIN}
     bench.do("drive 8 0")
-    with pytest.raises(DeviceError, match="end switches closed and bin are closed at once"):
-        gate.position()
-    gate.drive(Direction.TO_BIN)
+    assert gate.positions() == {"gate": EndSwitch.IMPOSSIBLE}
+    gate.drive({"gate": Direction.TO_BIN})
     gate.close()
     assert bench.do("level 6") == 0
 

@@ -10,7 +10,7 @@ from myrvm_hardware.drivers import GATE_DRIVERS, SENSOR_DRIVERS, Direction, find
 from myrvm_hardware.gpio_lines import parse_lines
 from myrvm_hardware.gpiod_gate import GpiodGate
 from myrvm_hardware.gpiod_sensors import GpiodSensors
-from myrvm_hardware.settings import ActuatorSettings, SensorSettings
+from myrvm_hardware.settings import ActuatorSettings, SecondGateSettings, SensorSettings
 
 
 def test_lines_are_names_or_offsets() -> None:
@@ -44,7 +44,25 @@ def test_sensor_lines_that_cannot_be(lines: list[str], sentence: str) -> None:
         (ActuatorSettings(switch_lines=["closed=1", "bin=2"]), "actuator.switch_lines: customer is missing"),
         (
             ActuatorSettings(motor_lines=["to_bin=8", "to_customer=1"]),
-            "actuator.switch_lines: line 8 is one of motor_lines too",
+            "actuator.switch_lines: line 8 is that of gate to_bin too",
+        ),
+        (
+            ActuatorSettings(interlock_lines=["door=3"]),
+            "actuator.interlock_lines: hand, emergency is missing: no motor runs without it",
+        ),
+        (
+            ActuatorSettings(normally_closed=["window"]),
+            "actuator.normally_closed: 'window' is not known; allowed: door, hand, emergency, power_fail",
+        ),
+        (ActuatorSettings(watchdog_line="6"), "actuator.watchdog_line: line 6 is that of gate to_bin too"),
+        (ActuatorSettings(duty_s=2.0), "actuator.duty_s = 2 is not allowed: 3.25 or more, the longest run"),
+        (
+            ActuatorSettings(second_gate=SecondGateSettings(name="upper")),
+            "actuator.second_gate.motor_lines: '' is not allowed: purpose=line, such as to_bin=GPIO17",
+        ),
+        (
+            ActuatorSettings(second_gate=SecondGateSettings(name="gate")),
+            "actuator.second_gate.name: gate is the name of the first gate too",
         ),
     ],
 )
@@ -65,7 +83,8 @@ def test_a_chip_that_is_not_there_or_none(tmp_path: Path) -> None:
 
 def test_what_is_not_open_is_said_and_closing_it_is_harmless() -> None:
     gate, sensors = GpiodGate("chip", ActuatorSettings()), GpiodSensors("chip", SensorSettings())
-    for use in (sensors.levels, gate.position, lambda: gate.drive(Direction.OFF), lambda: sensors.read_edges(0.0)):
+    off = {"gate": Direction.OFF}
+    for use in (sensors.levels, gate.positions, lambda: gate.drive(off), gate.off, lambda: sensors.read_edges(0.0)):
         with pytest.raises(DeviceError, match="chip is not open"):
             use()
     gate.close()

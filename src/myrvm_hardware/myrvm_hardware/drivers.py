@@ -8,7 +8,7 @@ A driver is a class that another package may bring: it registers itself under an
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from enum import IntEnum
 from importlib.metadata import entry_points
@@ -126,29 +126,57 @@ class Direction(IntEnum):
 
 
 class EndSwitch(IntEnum):
-    """The end switch that is closed; BETWEEN: none. Numbers equal `GateState.POSITION_*` but for BETWEEN."""
+    """The end switch that is closed; BETWEEN: none, IMPOSSIBLE: more than one.
+
+    Numbers equal `GateState.POSITION_*` but for the last two.
+    """
 
     CLOSED = 1
     BIN = 2
     CUSTOMER = 3
     BETWEEN = 4
+    IMPOSSIBLE = 5
 
 
 class GateDriver(Protocol):
-    """The gate's motor and end switches. `drive(OFF)` may be called from any thread."""
+    """Motors and end switches of all gates, by gate, and the interlocks. `off` may be called from any thread.
+
+    While it is open, one thread reads the interlocks (`read_edges`); everything else is called by one thread at a time.
+    Built as `Driver(device, settings)`; `interlocks` names the roles from then on.
+    """
+
+    interlocks: tuple[Role, ...]
 
     def open(self) -> None:
-        """Claim the outputs with the motor off. Raises DeviceError."""
+        """Claim the lines with all motors off. Raises DeviceError."""
 
-    def drive(self, direction: Direction) -> None:
-        """Switch the motor. Raises DeviceError."""
+    def drive(self, directions: Mapping[str, Direction]) -> None:
+        """Switch the motors, all at once. Raises DeviceError."""
 
-    def position(self) -> EndSwitch:
+    def keep(self) -> bool:
+        """While a motor runs, each few milliseconds: whether it still does. Raises DeviceError."""
+        ...
+
+    def check(self) -> None:
+        """Now and then while none does. Raises DeviceError when something that a motor needs is not there."""
+
+    def off(self) -> None:
+        """Every motor off at once, whatever other threads do. Raises DeviceError."""
+
+    def positions(self) -> dict[str, EndSwitch]:
         """Read the end switches. Raises DeviceError."""
         ...
 
+    def levels(self) -> dict[Role, bool]:
+        """Read the interlocks. Raises DeviceError."""
+        ...
+
+    def read_edges(self, timeout_s: float) -> tuple[list[Edge], int]:
+        """Wait for edges of interlocks: the edges, and how many were lost before them. Raises DeviceError."""
+        ...
+
     def close(self) -> None:
-        """Motor off, release the outputs; harmless when not open."""
+        """Motors off, release the lines; harmless when not open."""
 
 
 def find_driver(group: str, name: str) -> Any:

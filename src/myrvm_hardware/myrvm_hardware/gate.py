@@ -1,21 +1,25 @@
-"""The gate as a state machine without I/O: commands, sensors, switches and the time come in, the motor's direction out.
+"""A gate as a state machine without I/O: commands, end switches and the time come in, wishes to `MotorSafety` go out.
 
-A command is a generator that reads as its movement is told: drive, wait, drive back. It goes on once each `tick`. Every
-movement is bounded in time, every change of direction rests, a movement that does not arrive backs off and is tried
-once more. Whatever ends a command (`_end`) switches the motor off first. Time is monotonic, s.
+A command is a generator that reads as its movement is told: drive, wait, drive back. It goes on once each `tick`. A
+movement that does not arrive backs off and is tried once more. Whatever ends a command (`_end`) switches the motor off
+first. That no motor runs when it must not is not this module's affair: see `motor_safety`. Time is monotonic, s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from dataclasses import dataclass
 from enum import IntEnum
 
 from myrvm_hardware.drivers import Direction, EndSwitch, Role
-from myrvm_hardware.settings import ActuatorSettings
+from myrvm_hardware.motor_safety import HeldError, MotorSafety
+from myrvm_hardware.settings import GateSettings
 
 REST_TICK_S = 0.02  # between ticks of a movement whose motor is off
+IMPOSSIBLE_TICK_S = 0.5  # between looks at end switches that contradict each other
+CURRENT_STALE_S = 1.0  # an older measurement says nothing
 OVERSHOOTS = 3  # how often a movement may pass its switch by and turn round
+SWITCHES_FAULT = "more than one end switch is closed: check their wiring"
 
 
 class Verb(IntEnum):
@@ -25,6 +29,8 @@ class Verb(IntEnum):
     RETURN = 2
     HOME = 3
     STOP = 4
+    OPEN = 5
+    CLOSE = 6
 
 
 class Refusal(IntEnum):
@@ -51,75 +57,74 @@ class Outcome(IntEnum):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The gate and its last command; `fault` and `obstacles` are lines for a person."""
+    """A gate and its last command; `fault` and `obstacles` are lines for a person."""
 
+    gate: str
     position: EndSwitch | None
     motor: Direction
     command_id: str
     verb: int
     outcome: Outcome
     cycles: int
+    jams: int
     motor_run_time_s: float
     fault: str
     obstacles: tuple[str, ...]
 
 
 class _Stopped(Exception):  # noqa: N818
-    def __init__(self, outcome: Outcome, jam: str = "") -> None:
-        super().__init__(jam)
-        self.outcome, self.jam = outcome, jam
-
-
-HAND = "hand is in the gate"
-OBSTACLES = {Role.DOOR: "door is open", Role.HAND: HAND, Role.EMERGENCY: "emergency stop is pressed"}
+    def __init__(self, outcome: Outcome, fault: str = "") -> None:
+        super().__init__(fault)
+        self.outcome, self.fault = outcome, fault
 
 
 class Gate:
-    """`motor` is what the motor must do now: apply it after each call. `problem`: why the driver cannot be used."""
+    """One gate. `safety.directions` says what its motor must do now: apply it after each call."""
 
-    def __init__(self, settings: ActuatorSettings, interlocks: tuple[Role, ...]) -> None:
-        self._settings, self._interlocks = settings, interlocks
-        self.motor = Direction.OFF
+    def __init__(self, settings: GateSettings, safety: MotorSafety) -> None:
+        self.name, self._settings, self._safety = settings.name, settings, safety
         self.holder = ""
         self._command_id, self._verb, self._outcome = "", 0, Outcome.NONE
-        self.problem, self._jam = "the gate is not open", ""
+        self._fault = ""
         self._homing_wanted = False
         self._movement: Generator[None, None, None] | None = None
         self._own = False  # the movement is the gate's own homing, no command: it leaves the last command's outcome
         self._waiting_open = False
         self._position: EndSwitch | None = None
         self._side: EndSwitch | None = None
-        self._levels: dict[Role, bool | None] = {}
-        self._sensed_s: float | None = None
         self._now_s = 0.0
-        self._started_s = self._stopped_s = 0.0
-        self._last_direction = Direction.OFF
-        self._cycles, self._run_time_s = 0, 0.0
+        self._cycles = self._jams = 0
+        self._run_time_s = 0.0
+        self._measured_s = self._over_s = float("-inf")  # last measurement of the current; since when it is too high
 
     # What comes in
 
     def opened(self, now_s: float) -> None:
         """The driver is open: close the gate as soon as that is allowed."""
-        self._now_s = now_s
-        self.problem, self._homing_wanted = "", True
-        self._last_direction, self._stopped_s = Direction.OFF, now_s  # whoever was here before may have moved it
+        self._now_s, self._homing_wanted = now_s, True
 
-    def failed(self, why: str, now_s: float) -> None:
-        """The driver failed."""
-        self._now_s = now_s
-        self.problem, self._position = why, None
+    def failed(self, now_s: float) -> None:
+        """The driver failed; `safety` knows why."""
+        self._now_s, self._position = now_s, None
         self._end(Outcome.FAILED)
 
     def closed(self, now_s: float) -> None:
         """The node lets the gate go."""
-        self._now_s = now_s
-        self.problem, self._position = "the gate is not open", None
+        self._now_s, self._position = now_s, None
         self._end(Outcome.CANCELLED)
         self._homing_wanted = False
 
-    def sensed(self, levels: Mapping[Role, bool | None], sensed_s: float) -> None:
-        """The sensors as they were at `sensed_s`; None is unknown."""
-        self._levels, self._sensed_s = dict(levels), sensed_s
+    def interrupted(self, now_s: float) -> None:
+        """Somebody else has switched the motor off for an interlock."""
+        self._now_s = now_s
+        self._end(Outcome.INTERLOCK)
+
+    def measured(self, current_a: float, now_s: float) -> None:
+        """The current through the motor."""
+        over = bool(self._settings.current_limit_a) and current_a > self._settings.current_limit_a
+        was_over = self._over_s > float("-inf") and now_s - self._measured_s <= CURRENT_STALE_S
+        self._over_s = (self._over_s if was_over else now_s) if over else float("-inf")
+        self._measured_s = now_s
 
     def command(self, command_id: str, holder: str, verb: int, now_s: float) -> tuple[Refusal, str]:
         """Take a command or refuse it; with BUSY comes the holder of the one that runs.
@@ -132,78 +137,89 @@ class Gate:
             self._end(Outcome.CANCELLED)
             self._homing_wanted = False
             return Refusal.NONE, ""
-        if verb not in (Verb.ACCEPT, Verb.RETURN, Verb.HOME):
+        if verb not in tuple(Verb):
             return Refusal.UNKNOWN, ""
-        if command_id and command_id == self._command_id and verb == self._verb:
+        if self.knows(command_id, verb):
             return Refusal.NONE, ""
         if self._movement is not None:
             return Refusal.BUSY, self.holder
-        if self.problem or (self._jam and verb != Verb.HOME):
+        if self._safety.problem or (self._fault and verb != Verb.HOME) or self._position == EndSwitch.IMPOSSIBLE:
             return Refusal.FAULT, ""
-        if self.obstacles():
+        if self._safety.obstacles(now_s):
             return Refusal.INTERLOCK, ""
         self._begin(command_id, holder, Verb(verb))
         return Refusal.NONE, ""
 
-    def tick(self, position: EndSwitch, now_s: float) -> None:
-        """The end switches as they are now; goes on with the movement."""
-        self._see(position)
+    def knows(self, command_id: str, verb: int) -> bool:
+        """Whether this is the last command, asked again."""
+        return bool(command_id) and command_id == self._command_id and verb == self._verb
+
+    def tick(self, position: EndSwitch, now_s: float, may_home: bool = True) -> None:
+        """The end switches as they are now; goes on with the movement. `may_home`: no other gate is in the way."""
         self.check(now_s)
-        if self._may_home():
+        self._see(position)
+        if may_home and self._homing_wanted and self.may_move:
             self._own, self.holder, self._movement = True, "actuator", self._home()
         if self._movement is None:
             return
         try:
             next(self._movement)
         except StopIteration:
-            self._jam = ""
+            self._fault = ""
             self._end(Outcome.DONE)
+        except HeldError:
+            self._end(Outcome.INTERLOCK)
         except _Stopped as stopped:
-            self._jam = stopped.jam
+            self._fault = stopped.fault
             self._end(stopped.outcome)
 
     def check(self, now_s: float) -> None:
-        """Only the interlocks: may stop the motor, never starts it."""
+        """Only the safety: may stop the motor, never starts it."""
         self._now_s = now_s
-        obstacles = self.obstacles()
-        if self._movement is not None and obstacles and not (self._waiting_open and obstacles == [HAND]):
+        self._safety.check(now_s)
+        obstacles = self._safety.obstacles(now_s)
+        if self._movement is not None and obstacles and not (self._waiting_open and set(obstacles) == {Role.HAND}):
             self._end(Outcome.INTERLOCK)
 
     # What comes out
 
-    def obstacles(self) -> list[str]:
-        """Why the motor must not run; empty when it may."""
-        if self._sensed_s is None:
-            return ["sensors are not heard yet"]
-        if self._now_s - self._sensed_s > self._settings.interlock_stale_s:
-            return [f"sensors are silent for more than {self._settings.interlock_stale_s:g} s"]
-        unknown = [f"{role.name.lower()} is unknown" for role in self._interlocks if self._levels.get(role) is None]
-        return unknown + [
-            OBSTACLES.get(role, f"{role.name.lower()} is active") for role in self._interlocks if self._levels.get(role)
-        ]
+    @property
+    def motor(self) -> Direction:
+        """What the motor must do now."""
+        return self._safety.directions[self.name]
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is known to be closed and at rest."""
+        return self._position == EndSwitch.CLOSED and self._movement is None
+
+    @property
+    def may_move(self) -> bool:
+        """Whether a movement of its own may begin."""
+        idle = self._movement is None and not self._fault and self._position != EndSwitch.IMPOSSIBLE
+        return idle and not self._safety.problem and not self._safety.obstacles(self._now_s)
 
     def next_tick_s(self) -> float | None:
-        """Seconds until the next tick is due; None: not until something comes in."""
-        if self._movement is not None or self._may_home():
-            return self._settings.poll_period_s if self.motor != Direction.OFF else REST_TICK_S
-        return None
-
-    def overdue(self, now_s: float) -> bool:
-        """The motor runs longer than any movement may: nobody ticks."""
-        return self.motor != Direction.OFF and now_s - self._started_s > self._settings.travel_limit_s + 0.5
+        """Seconds until the next tick is due while the motor is off; None: not until something comes in."""
+        if self._movement is not None or (self._homing_wanted and self.may_move):
+            return REST_TICK_S
+        return IMPOSSIBLE_TICK_S if self._position == EndSwitch.IMPOSSIBLE else None
 
     def snapshot(self) -> Snapshot:
         """As it is now."""
+        impossible = SWITCHES_FAULT if self._position == EndSwitch.IMPOSSIBLE else ""
         return Snapshot(
+            self.name,
             self._position,
             self.motor,
             self._command_id,
             self._verb,
             self._outcome,
             self._cycles,
+            self._jams,
             self._run_time_s,
-            self.problem or self._jam,
-            tuple(self.obstacles()),
+            self._safety.problem or self._fault or impossible,
+            tuple(self._safety.obstacles(self._now_s).values()),
         )
 
     # Movements
@@ -211,7 +227,8 @@ class Gate:
     def _begin(self, command_id: str, holder: str, verb: Verb) -> None:
         self._command_id, self.holder, self._verb, self._outcome = command_id, holder, verb, Outcome.RUNNING
         self._own = self._homing_wanted = False
-        self._movement = {Verb.ACCEPT: self._accept, Verb.RETURN: self._return, Verb.HOME: self._home}[verb]()
+        movements = {Verb.ACCEPT: self._accept, Verb.RETURN: self._return, Verb.OPEN: self._open}
+        self._movement = movements.get(verb, self._home)()
 
     def _accept(self) -> Generator[None, None, None]:
         yield from self._drive(EndSwitch.BIN)
@@ -223,14 +240,20 @@ class Gate:
         yield from self._wait_open(self._settings.return_open_s)
         yield from self._drive(EndSwitch.CLOSED)
 
+    def _open(self) -> Generator[None, None, None]:
+        yield from self._drive(EndSwitch.CUSTOMER)
+
     def _home(self) -> Generator[None, None, None]:
         yield from self._drive(EndSwitch.CLOSED)
 
     def _drive(self, target: EndSwitch) -> Generator[None, None, None]:
+        if (yield from self._arrive(target)):
+            return
+        self._jams += 1
+        yield from self._back_off(target)
         if not (yield from self._arrive(target)):
-            yield from self._back_off(target)
-            if not (yield from self._arrive(target)):
-                raise _Stopped(Outcome.JAMMED, f"gate jams on its way to {target.name.lower()}: home it")
+            self._jams += 1
+            raise _Stopped(Outcome.JAMMED, f"gate jams on its way to {target.name.lower()}: home it")
 
     def _arrive(self, target: EndSwitch) -> Generator[None, None, bool]:
         for _ in range(1 + OVERSHOOTS):
@@ -242,29 +265,37 @@ class Gate:
                 self._cycles += 1
                 return True
             if self._position != end_of(direction):
-                return False  # time is up between two switches
+                return False  # time is up between two switches, or too much current
         return False
 
     def _back_off(self, target: EndSwitch) -> Generator[None, None, None]:
-        back = Direction.TO_CUSTOMER if self._last_direction == Direction.TO_BIN else Direction.TO_BIN
-        yield from self._run(back, target, self._settings.back_off_s)
+        yield from self._run(_other(self._safety.last_direction(self.name)), target, self._settings.back_off_s)
 
     def _run(self, direction: Direction, target: EndSwitch, limit_s: float) -> Generator[None, None, None]:
         """Run the motor until `target`, the end of its way, or the limit."""
-        while direction != self._last_direction and self._now_s - self._stopped_s < self._settings.dead_time_s:
+        ahead, behind, begun = end_of(direction), end_of(_other(direction)), self._position
+        if limit_s <= 0.0:
+            return
+        while not self._safety.run(self.name, direction, self._now_s, limit_s):
             yield
-        start_s = self._now_s
-        self._start(direction)
-        while self._position not in (target, end_of(direction)) and self._now_s - start_s < limit_s:
+        while self._position not in (target, ahead) and self.motor == direction and not self._overloaded():
             yield
+            if self._position == behind and begun not in (behind, EndSwitch.BETWEEN, None):
+                way = f"gate reached {behind.name.lower()} on its way to {ahead.name.lower()}"
+                raise _Stopped(Outcome.FAILED, f"{way}: check its wiring")
         self._stop()
+
+    def _overloaded(self) -> bool:
+        fresh = self._now_s - self._measured_s <= CURRENT_STALE_S
+        since_s = max(self._over_s, self._safety.started_s(self.name))  # a motor that rested drew nothing
+        return fresh and self._over_s > float("-inf") and self._now_s - since_s >= self._settings.current_time_s
 
     def _wait_open(self, duration_s: float) -> Generator[None, None, None]:
         # The motor is off: a hand that takes the item out is welcome, and the gate does not close on it.
         self._waiting_open = True
         start_s = self._now_s
         while self._now_s - start_s < duration_s or (
-            self.obstacles() and self._now_s - start_s < duration_s + self._settings.hand_limit_s
+            self._safety.obstacles(self._now_s) and self._now_s - start_s < duration_s + self._settings.hand_limit_s
         ):
             yield
         self._waiting_open = False
@@ -278,28 +309,22 @@ class Gate:
 
     def _see(self, position: EndSwitch) -> None:
         """Keep track of the side of CLOSED on which the gate is, for the way home from between two switches."""
+        last = self._safety.last_direction(self.name)
         if position in (EndSwitch.BIN, EndSwitch.CUSTOMER):
             self._side = position
-        elif self._position == EndSwitch.CLOSED and position == EndSwitch.BETWEEN and self._last_direction:
-            self._side = end_of(self._last_direction)
+        elif self._position == EndSwitch.CLOSED and position == EndSwitch.BETWEEN and last:
+            self._side = end_of(last)
+        if position == EndSwitch.IMPOSSIBLE:
+            self._end(Outcome.FAILED)
+        elif self._position == EndSwitch.IMPOSSIBLE:
+            self._homing_wanted = True
         self._position = position
-
-    def _may_home(self) -> bool:
-        return self._homing_wanted and self._movement is None and not self._jam and not self.obstacles()
 
     # The motor
 
-    def _start(self, direction: Direction) -> None:
-        if self.obstacles():
-            raise _Stopped(Outcome.INTERLOCK)
-        self.motor = self._last_direction = direction
-        self._started_s = self._now_s
-
     def _stop(self) -> None:
-        if self.motor != Direction.OFF:
-            self._run_time_s += self._now_s - self._started_s
-            self._stopped_s = self._now_s
-            self.motor = Direction.OFF
+        self._safety.stop(self.name, self._now_s)
+        self._run_time_s = self._safety.run_time_s(self.name, self._now_s)
 
     def _end(self, outcome: Outcome) -> None:
         self._stop()
@@ -308,7 +333,7 @@ class Gate:
             return
         self._movement, self.holder = None, ""
         if self._own:
-            self._homing_wanted = outcome == Outcome.INTERLOCK
+            self._homing_wanted = outcome in (Outcome.INTERLOCK, Outcome.FAILED)
         else:
             self._outcome = outcome
 
@@ -316,3 +341,7 @@ class Gate:
 def end_of(direction: Direction) -> EndSwitch:
     """The switch where a direction ends."""
     return EndSwitch.BIN if direction == Direction.TO_BIN else EndSwitch.CUSTOMER
+
+
+def _other(direction: Direction) -> Direction:
+    return Direction.TO_CUSTOMER if direction == Direction.TO_BIN else Direction.TO_BIN

@@ -241,22 +241,19 @@ class OutputSettings(Settings):
     )
 
 
-class ActuatorSettings(Settings):
-    """The gate, and the cabinet's outputs."""
+class GateSettings(Settings):
+    """One gate: its motor, its end switches and its times."""
 
-    driver: str = setting("gpiod", "Name of the driver, registered in myrvm.gate_drivers.")
-    device: str = setting("/dev/gpiochip0", "Where the gate is, in the driver's words: a GPIO chip.", env="GPIO_CHIP")
+    name: str = setting("gate", "Name of the gate in commands and states.", pattern="^[a-z][a-z0-9_]*$")
     motor_lines: list[str] = setting(
         ["to_bin=6", "to_customer=7"], "Output lines of the motor as direction=line.", env="MOTOR_GPIO_LINES"
     )
     switch_lines: list[str] = setting(
         ["closed=8", "bin=9", "customer=10"], "Input lines of the end switches as position=line."
     )
-    active_low: bool = setting(True, "A closed end switch pulls its line down; the lines are pulled up.")
     travel_limit_s: float = setting(
         3.0, "Longest time that the motor runs in one movement.", unit="s", minimum=0.1, maximum=30.0
     )
-    dead_time_s: float = setting(0.2, "Rest between the two directions.", unit="s", minimum=0.0, maximum=5.0)
     dwell_s: float = setting(0.4, "How long the gate stays open to the bin.", unit="s", minimum=0.0, maximum=30.0)
     return_open_s: float = setting(
         4.0, "How long the gate stays open to the customer.", unit="s", minimum=0.0, maximum=120.0
@@ -267,14 +264,71 @@ class ActuatorSettings(Settings):
     hand_limit_s: float = setting(
         30.0, "How long an open gate waits for a hand to go before it gives up.", unit="s", minimum=0.0, maximum=300.0
     )
-    interlock_roles: list[str] = setting(
-        ["door", "hand", "emergency"], "Sensors that must be known and inactive for the gate to move."
+    current_limit_a: float = setting(
+        0.0,
+        "More current through the motor (sensor motor_current) is a jam; 0: only the end switches tell.",
+        unit="A",
+        minimum=0.0,
+        maximum=100.0,
+    )
+    current_time_s: float = setting(
+        0.3, "For so long; a motor that starts draws more.", unit="s", minimum=0.0, maximum=10.0
+    )
+
+
+class SecondGateSettings(GateSettings):
+    """Another gate on the same chip; without a name there is none. Never are both open."""
+
+    name: str = setting("", "Name of the second gate; empty: there is none.", pattern="^([a-z][a-z0-9_]*)?$")
+    motor_lines: list[str] = setting([""], "Output lines of the motor as direction=line.")
+    switch_lines: list[str] = setting([""], "Input lines of the end switches as position=line.")
+
+
+class ActuatorSettings(GateSettings):
+    """The gates, what keeps them from hurting anybody, and the cabinet's outputs."""
+
+    driver: str = setting("gpiod", "Name of the driver, registered in myrvm.gate_drivers.")
+    device: str = setting(
+        "/dev/gpiochip0",
+        "Where the gates are, in the driver's words: a GPIO chip by path, name or label.",
+        env="GPIO_CHIP",
+    )
+    second_gate: SecondGateSettings = setting(SecondGateSettings(), "Another gate.")
+    active_low: bool = setting(True, "A closed switch or an interlock pulls its line down; the lines are pulled up.")
+    interlock_lines: list[str] = setting(
+        ["door=3", "hand=4", "emergency=5", "power_fail=11"],
+        "Inputs that stop the motor, as role=line; door, hand and emergency must be there, power_fail may.",
+        env="INTERLOCK_GPIO_LINES",
+    )
+    normally_closed: list[str] = setting(
+        [""], "Interlocks whose switch opens when they are active, so that a broken wire stops the motor too."
+    )
+    interlock_clear_s: float = setting(
+        0.05, "An interlock counts as active until it has been clear for so long.", unit="s", minimum=0.0, maximum=5.0
     )
     interlock_stale_s: float = setting(
-        2.0, "The gate stops when the state of the sensors is older than this.", unit="s", minimum=0.2, maximum=30.0
+        2.0, "The motor stops when nobody has looked at the interlocks for so long.", unit="s", minimum=0.3, maximum=5.0
+    )
+    dead_time_s: float = setting(0.2, "Rest between the two directions.", unit="s", minimum=0.0, maximum=5.0)
+    duty_s: float = setting(
+        45.0, "Longest that a motor runs in all within duty_window_s.", unit="s", minimum=0.1, maximum=3600.0
+    )
+    duty_window_s: float = setting(60.0, "See duty_s.", unit="s", minimum=1.0, maximum=3600.0)
+    guard_silence_s: float = setting(
+        0.2,
+        "The motor guard switches the motor off when its control is silent for so long.",
+        unit="s",
+        minimum=0.05,
+        maximum=5.0,
+    )
+    watchdog_line: str = setting(
+        "", "Output line that is toggled while a motor runs, for a monostable in the motor's supply; empty: none."
     )
     poll_period_s: float = setting(
-        0.005, "Time between looks at the end switches while the gate moves.", unit="s", minimum=0.001, maximum=0.1
+        0.005, "Time between looks at the end switches while a gate moves.", unit="s", minimum=0.001, maximum=0.1
+    )
+    wear_period_s: float = setting(
+        60.0, "Counts of cycles and run time are written to disk so often.", unit="s", minimum=1.0, maximum=86_400.0
     )
     outputs: OutputSettings = setting(OutputSettings(), "Lamps, lock and buzzer.")
     reopen_first_s: float = setting(
@@ -283,3 +337,8 @@ class ActuatorSettings(Settings):
     reopen_longest_s: float = setting(
         5.0, "Longest wait before any try to open again.", unit="s", minimum=0.01, maximum=300.0
     )
+
+    @property
+    def gates(self) -> tuple[GateSettings, ...]:
+        """The gates that there are."""
+        return (self, self.second_gate) if self.second_gate.name else (self,)
