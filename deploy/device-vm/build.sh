@@ -108,6 +108,8 @@ dpkg-query -W "${packages[@]}" >/dev/null 2>&1 || {
     fail "missing one of ${packages[*]}; apt-get could not install them, see $work/apt.log"
 }
 [ -x "$home/.venv/bin/python" ] || fail "needs the desk first: make setup"
+"$home/.venv/bin/python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' ||
+  fail "the desk's Python must be Debian 12's, 3.11: the guest runs what was built for it"
 stamped=$(cat "$work/.kernel" 2>/dev/null || true)  # a newer kernel in Debian is no reason to build anew
 kernel=${stamped:-$(apt-cache depends linux-image-amd64 | awk '/Depends:/ { sub("linux-image-", "", $2); print $2; exit }')}
 [ -n "$kernel" ] || fail "apt knows no linux-image-amd64: call apt-get update"

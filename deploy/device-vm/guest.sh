@@ -15,14 +15,13 @@ case $task in
 try)
   sh /out/try.sh
   ;;
-conformance)
+conformance | low-battery)
   for module in gpio-simulator test_power iio_simple_dummy; do modprobe "$module"; done
   modprobe vivid n_devs=1 node_types=0x1 num_inputs=1 input_types=0x00
   udevadm settle
   export MYRVM_CONFORMANCE_CHIP=gpio-sim MYRVM_CONFORMANCE_RESULTS=/out/gpio-sim.jsonl
-  python -m pytest --confcutdir tests/conformance --junitxml /out/junit.xml --durations 5 tests/conformance
-  # The command that the machine's own settings name, run by the code that the lifecycle manager runs it by.
-  python deploy/device-vm/guest_power_off.py /out/power_off && exec sleep 120
+  [ "$task" = low-battery ] || python -m pytest --confcutdir tests/conformance --junitxml /out/junit.xml --durations 5 tests/conformance
+  python tests/conformance/low_battery.py /out/low_battery && exec sleep 120  # systemd is on its way
   ;;
 deposits-*)
   mount -t ext4 /dev/vdb /data && dmesg | sed -n 's/.*\(EXT4-fs (vdb): .*\)/\1/p' >>/out/file_system || poweroff -f
