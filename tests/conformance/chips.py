@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 LABEL, LINES = "bare-chip", 16
-LIMIT_S = 10.0 * float(os.environ.get("MYRVM_TIME_FACTOR", "1"))
-PACE_S = 0.003  # the kernel reads a line's level in a thread of its own: give it the time between two edges
+SLOW = float(os.environ.get("MYRVM_TIME_FACTOR", "1"))
+LIMIT_S = 10.0 * SLOW
+PACE_S = 0.003 * SLOW  # the kernel reads a line's level in a thread of its own: give it the time between two edges
 CONFIGFS = Path("/sys/kernel/config/gpio-sim")
 
 

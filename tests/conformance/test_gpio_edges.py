@@ -13,7 +13,7 @@ from typing import Any
 import gpiod
 import pytest
 from chips import LIMIT_S, PACE_S, TestChip, refusal
-from gpiod.line import Clock, Direction, Edge, Value
+from gpiod.line import Bias, Clock, Direction, Edge, Value
 
 Record = Callable[..., None]
 INPUT = gpiod.LineSettings(direction=Direction.INPUT)
@@ -172,6 +172,15 @@ def test_edges_switched_on_and_off(chip: TestChip, record: Record) -> None:
         request.reconfigure_lines({1: BOTH})
         events += pulse(chip, request, 1, "1")
     record(events=told(events))
+
+
+def test_the_chips_own_resistor_makes_an_edge_of_a_watched_line(chip: TestChip, record: Record) -> None:
+    up = gpiod.LineSettings(edge_detection=Edge.BOTH, bias=Bias.PULL_UP)
+    with gpiod.request_lines(chip.path, {1: BOTH}) as request:
+        request.reconfigure_lines({1: up})
+        events = read(request, 1)
+        request.reconfigure_lines({1: up})
+        record(events=told(events), quiet=is_quiet(request))
 
 
 def test_events_that_wait_survive_a_reconfiguration(chip: TestChip, record: Record) -> None:

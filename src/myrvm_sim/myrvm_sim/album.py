@@ -22,6 +22,7 @@ PICTURES = Path(__file__).resolve().parent / "pictures"
 HEIGHT_PX, WIDTH_PX = 480, 640
 NOISE_LEVELS = 2.5  # standard deviation, of 255
 NOISE_SHIFT_PX = 64
+UNLIT = 0.6  # what is left of the brightness while the light ring is off
 DARK, BRIGHT = 0.05, 4.0  # exposure under a cover, and with a lamp shining in
 
 
@@ -82,12 +83,14 @@ class Sensor:
         self._random = random.Random(seed)
         self._last: NDArray[np.uint8] | None = None
 
-    def expose(self, image: NDArray[np.uint8], state: str) -> NDArray[np.uint8]:
-        """One frame of `image`; `state` is one of `protocol.Camera`, not `unplugged`."""
+    def expose(self, image: NDArray[np.uint8], state: str, lit: bool = True) -> NDArray[np.uint8]:
+        """One frame of `image`, with the light ring or without; `state` is one of `protocol.Camera`, not `unplugged`."""
         if state == "frozen" and self._last is not None:
             return self._last
         if state == "black":
             return np.zeros_like(image)
+        if not lit:
+            image = np.asarray(cv2.convertScaleAbs(image, alpha=UNLIT), np.uint8)
         if state in ("dark", "overexposed"):
             image = np.asarray(cv2.convertScaleAbs(image, alpha=DARK if state == "dark" else BRIGHT), np.uint8)
         row, column = self._random.randrange(NOISE_SHIFT_PX), self._random.randrange(NOISE_SHIFT_PX)

@@ -116,11 +116,12 @@ class Cabinet:
         """A time of the world on the machine's clock, CLOCK_MONOTONIC."""
         return self._begin_ns + round(at_s * 1e9)
 
-    def in_view(self) -> tuple[Item | None, str, int]:
-        """What the camera sees now, its state, and the time, CLOCK_MONOTONIC ns."""
+    def in_view(self) -> tuple[Item | None, str, bool, int]:
+        """What the camera sees now, its state, whether there is light, and the time, CLOCK_MONOTONIC ns."""
         with self.now() as (world, now_s):
             item = world.present()
-            return item if item and item.place is Place.CHAMBER else None, self._camera, self.at_ns(now_s)
+            in_chamber = item if item and item.place is Place.CHAMBER else None
+            return in_chamber, self._camera, self.wiring.lit, self.at_ns(now_s)
 
     def set_camera(self, state: str) -> None:
         """Change what is the matter with the camera."""
@@ -271,10 +272,10 @@ class Handler(socketserver.BaseRequestHandler):
         if self._next_picture_s > now_s:
             time.sleep(self._next_picture_s - now_s)  # the camera's next picture is not due yet
         self._next_picture_s = max(self._next_picture_s, now_s) + 1.0 / rate_hz
-        item, state, at_ns = self._cabinet.in_view()
+        item, state, lit, at_ns = self._cabinet.in_view()
         if state == "unplugged":
             raise RvmError("the camera is unplugged")
-        frame = self._sensor.expose(album.load(self._cabinet.album.of(item)), state)
+        frame = self._sensor.expose(album.load(self._cabinet.album.of(item)), state, lit)
         height, width = frame.shape[:2]
         return {"at_ns": at_ns, "height": height, "width": width}, frame.data.cast("B")
 

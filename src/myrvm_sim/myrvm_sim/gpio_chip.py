@@ -332,9 +332,11 @@ class Chip:
 
     def _configure(self, line: Line, config: LineConfig, now_ns: int) -> None:
         flags = config.flags if config.flags & uapi.DIRECTIONS else config.flags | line.flags & uapi.DIRECTIONS
-        line.flags, line.debounce_us, line.settles_ns = flags, config.debounce_us, None
         if flags & uapi.BIASES:
             line.pull = line.rest if flags & uapi.BIAS_DISABLED else bool(flags & uapi.BIAS_PULL_UP)
+            if line.flags & uapi.EDGES:
+                self._look(line, now_ns)  # the resistor comes first: what it changes is an edge of a watched line
+        line.flags, line.debounce_us, line.settles_ns = flags, config.debounce_us, None
         if config.flags & uapi.OUTPUT:
             line.drive(config.value)
         elif config.flags & uapi.INPUT:

@@ -119,6 +119,12 @@ class Wiring:
         debounce = self.chip.next_event_ns()
         return min([*wires, *([] if debounce is None else [debounce])], default=None)
 
+    @property
+    def lit(self) -> bool:
+        """Whether the chamber has its light; where nobody drives the ring it has daylight."""
+        ring = self.chip.lines[OFFSETS["LIGHT_RING"]]
+        return ring.driven is None or ring.level
+
     # What can be the matter with a wire
 
     def stick(self, line: str, active: bool | None, now_s: float) -> None:
