@@ -11,19 +11,20 @@ and gives an `Examined` for each thing that it has looked at.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from dotenv import dotenv_values
+from myrvm_core.configuration import default_files as default_files
+from myrvm_core.configuration import settings, settings_class
 from myrvm_core.errors import RvmError, SettingsError
 from myrvm_core.examination import Examined
-from myrvm_core.graph import Graph, NodeDescription
-from myrvm_core.settings import Settings, extra, from_text, merged, nested, read_yaml, validate, walk
+from myrvm_core.graph import Graph
+from myrvm_core.settings import Settings, extra, from_text, nested, read_yaml, validate, walk
 
-from myrvm_core import environment, log, paths, profiles, rules
+from myrvm_core import environment, log, paths, rules
 from myrvm_core import graph as graph_file
 from myrvm_system import policy
 
@@ -31,35 +32,6 @@ GROUP = "myrvm.check"
 SETTINGS_CHECKS, PROBES = "myrvm.check_settings", "myrvm.probe"
 KNOWN_VARIABLES = ("HARDWARE_ID", "RVM_API_KEY", "LOG_LEVEL")
 KNOWN_PREFIXES = ("MYRVM_", "ROS_", "RMW_", "FASTRTPS_")
-
-
-def settings_class(description: NodeDescription) -> type[Settings]:
-    """The settings class that graph.yaml names for a node.
-
-    Raises:
-        SettingsError: there is no such class.
-    """
-    module, _, name = description.settings.partition(":")
-    where = f"graph.yaml: {description.name}.settings = {description.settings!r}"
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SettingsError(f"{where} is not allowed: module:Class ({error})") from error
-    if not (isinstance(found, type) and issubclass(found, Settings)):
-        raise SettingsError(f"{where} is not allowed: a subclass of myrvm_core.settings.Settings")
-    return found
-
-
-def default_files(hardware: str = "") -> list[Path]:
-    """The parameter files of this installation: rvm.yaml and a hardware profile's.
-
-    Args:
-        hardware: name of the profile; empty: the one that the environment chooses.
-
-    Raises:
-        SettingsError: there is no such profile.
-    """
-    return [paths.home() / "config" / "rvm.yaml", profiles.file(hardware or profiles.chosen())]
 
 
 def check(files: Sequence[Path]) -> list[str]:
@@ -90,28 +62,6 @@ def _check_settings(nodes: Mapping[str, Settings]) -> None:
         with_problems(problems, lambda point=point: point.load()(nodes))
     if problems:
         raise SettingsError(*problems)
-
-
-def settings(files: Sequence[Path]) -> dict[str, Settings]:
-    """The settings of every node: the files in their order, then the environment.
-
-    Raises:
-        SettingsError: a value is not allowed; `check` says all of them.
-    """
-    graph, variables = graph_file.load(), environment.environment()
-    given: dict[str, Any] = {}
-    for file in files:
-        sections = {str(node).lstrip("/"): body["ros__parameters"] for node, body in (read_yaml(file) or {}).items()}
-        given = {node: merged(given.get(node), sections.get(node, {})) for node in given | sections}
-    found: dict[str, Settings] = {}
-    for description in (*graph.nodes, graph.manager):
-        settings_type = settings_class(description)
-        values = given.get(description.name, {})
-        for name, field, _ in walk(settings_type()):
-            if text := variables.get(extra(field, "env")):
-                values = merged(values, nested({name: from_text(field, text)}))
-        found[description.name] = validate(settings_type, nested(values), description.name)
-    return found
 
 
 def probe(files: Sequence[Path]) -> Iterator[Examined]:

@@ -12,6 +12,7 @@ from typing import Any
 from launch.actions import DeclareLaunchArgument
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
+from myrvm_core.configuration import local_file
 
 from launch import LaunchDescriptionEntity
 from myrvm_core import graph as graph_file
@@ -34,8 +35,8 @@ def arguments(hardware: str = "") -> list[LaunchDescriptionEntity]:
             description="Profile, config/hardware/<name>.yaml: its values win over those of the parameter file.",
         ),
         DeclareLaunchArgument(
-            "overrides", default_value=profile(),
-            description="One more ROS parameter file, whose values win over the profile's; none by default.",
+            "overrides", default_value=str(local_file()) if local_file().is_file() else profile(),
+            description="One more ROS parameter file, whose values win over the profile's [local.yaml of the data].",
         ),
         DeclareLaunchArgument(
             "output", default_value="both", choices=["screen", "log", "both"],
