@@ -95,7 +95,7 @@ def main() -> None:
             measure(machine, customer, begun_s, options.idle, options.items)
             stopped_s = time.monotonic()
             machine.machine.stop()
-            print(f"clean stop: {time.monotonic() - stopped_s:.1f} s; {machine.machine.cleaned[-1]}")
+            print(f"clean stop: {time.monotonic() - stopped_s:.1f} s; {machine.machine.cleaned}")
 
 
 if __name__ == "__main__":

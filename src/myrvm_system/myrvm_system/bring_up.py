@@ -24,7 +24,7 @@ from myrvm_core.errors import SettingsError
 from myrvm_core.graph import Graph, NodeDescription
 
 from myrvm_core import paths
-from myrvm_system import shared_memory
+from myrvm_system import shared_memory, start_up
 
 RESPAWN = Backoff(0.1, 5.0)
 STEADY_S = 10.0  # a process that lived so long starts again without a wait
@@ -66,6 +66,8 @@ class BringUp:
     ) -> None:
         arguments = ["--ros-args", *(part for file in parameter_files for part in ("--params-file", str(file)))]
         environment = {**os.environ, **(extra_environment or {})}
+        self._data = Path(environment.get("MYRVM_DATA") or paths.data())
+        environment |= start_up.environment(self._data)
         self._stopping = threading.Event()
         self._layers = [[graph.manager.name], *reversed(graph.layers())]
         self._processes = {
@@ -74,11 +76,16 @@ class BringUp:
             )
             for description in (graph.manager, *graph.nodes)
         }
-        self.cleaned: list[shared_memory.Cleaned] = []
+        self.found = start_up.Found()
+        self.cleaned = shared_memory.Cleaned((), 0, 0)
 
     def start(self) -> None:
-        """Start all processes at once; the manager orders their transitions."""
-        self.cleaned.append(shared_memory.clean())
+        """Clear what earlier runs have left, then start all processes at once; the manager orders their transitions.
+
+        Raises:
+            SettingsError: another machine runs on this data folder.
+        """
+        self.found = start_up.clear(self._data)
         for process in self._processes.values():
             process.start()
 
@@ -100,7 +107,7 @@ class BringUp:
                 process.signal(number)
             for process in self._processes.values():
                 process.wait(deadline_s)
-        self.cleaned.append(shared_memory.clean())
+        self.cleaned = shared_memory.clean()
 
     def pid(self, name: str) -> int:
         """Process id of a node (or the manager) now, 0 between two lives."""

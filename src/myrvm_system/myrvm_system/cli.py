@@ -108,10 +108,10 @@ def up(parameters: Parameters = None, hardware: Hardware = "") -> None:
         signal.signal(number, lambda *_: stop.set())
     with BringUp(graph_file.load(), parameters or configuration.default_files(hardware)) as machine:
         machine.start()
-        console.print(f"bring-up: {machine.cleaned[0]}; Ctrl-C ends")
+        console.print(f"bring-up: {machine.found}; Ctrl-C ends")
         stop.wait()
         machine.stop()
-    console.print(f"bring-up: all ended; {machine.cleaned[-1]}")
+    console.print(f"bring-up: all ended; {machine.cleaned}")
 
 
 def _print_examined(lines: Iterable[Examined]) -> bool:

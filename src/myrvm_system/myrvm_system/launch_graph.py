@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from launch.actions import DeclareLaunchArgument
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
 from myrvm_core.configuration import local_file
+from myrvm_core.graph import Graph
 
 from launch import LaunchDescriptionEntity
 from myrvm_core import graph as graph_file
 from myrvm_core import paths, profiles
+from myrvm_system import start_up
 
 RESPAWN_DELAY_S = 0.5
 
@@ -51,8 +53,16 @@ def profile() -> list[Any]:
 
 
 def nodes() -> list[LaunchDescriptionEntity]:
-    """One `LifecycleNode` with respawn for the manager and each node of the graph."""
+    """Clear what earlier runs have left; then a `LifecycleNode` with respawn for the manager and each node."""
     graph = graph_file.load()
+    data = paths.data()
+    return [
+        OpaqueFunction(function=lambda context: [LogInfo(msg=str(start_up.clear(data)))]),
+        *_nodes(graph, start_up.environment(data)),
+    ]
+
+
+def _nodes(graph: Graph, environment: dict[str, str]) -> list[LaunchDescriptionEntity]:
     return [
         LifecycleNode(
             package=description.package,
@@ -60,6 +70,7 @@ def nodes() -> list[LaunchDescriptionEntity]:
             name=description.name,
             namespace="",
             parameters=[LaunchConfiguration("parameters"), profile(), LaunchConfiguration("overrides")],
+            additional_env=environment,
             output=LaunchConfiguration("output"),
             respawn=True,
             respawn_delay=RESPAWN_DELAY_S,

@@ -26,6 +26,7 @@ from rclpy.task import Future
 from myrvm_core import graph as graph_file
 from myrvm_core import paths
 from myrvm_ros import qos
+from myrvm_system import start_up
 from myrvm_system.manager import Beat, Kill, Manager, Mode, Probe, Request, SystemView, Verb
 from myrvm_system.messages import status_message
 from myrvm_system.policy import Cause, LimitLevel
@@ -55,6 +56,9 @@ class LifecycleManagerNode(ManagedNode[ManagerSettings]):
         self._problem = self._order_file.problem
         if self._problem:
             self.log.error("standing order", error=self._problem)
+        self._found = start_up.report()
+        if any(self._found.counts.values()):
+            self.log.warning("found at the start", at=self._found.at, what=str(self._found))
         self._boot_id = LinuxKernel().boot_id
         self._manager = Manager(graph, self.settings, time.monotonic(), self._order.verb)
         self._power_off = PowerOff(
@@ -79,10 +83,13 @@ class LifecycleManagerNode(ManagedNode[ManagerSettings]):
         self._act()
 
     def health(self) -> Health:
-        """The mode by name; a warning where an order could not be kept, or the machine not be switched off."""
+        """The mode by name, what the start has found; a warning where an order is not kept or not carried out."""
         view = self._manager.view()
         mode = f"{view.mode.name.lower()} {' '.join(view.reasons)}".strip()
-        return Health(NodeHealth.WARN, f"{mode}; {self._problem}") if self._problem else Health(message=mode)
+        values = dict[str, float | int | str](self._found.counts)
+        if self._problem:
+            return Health(NodeHealth.WARN, f"{mode}; {self._problem}", values)
+        return Health(message=mode, values=values)
 
     def _on_heartbeat(self, message: NodeHealth) -> None:
         beat = Beat(
