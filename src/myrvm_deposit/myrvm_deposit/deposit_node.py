@@ -177,7 +177,9 @@ class DepositNode(ManagedNode[DepositSettings]):
                 self._handle(VerdictGiven(verdict))
 
         limit_s = self.settings.classify_s
-        request = ClassifyService.Request(item_arrived_at=to_message(item_arrived_at_ns), timeout_s=0.9 * limit_s)
+        # Only pictures of an item at rest, under the light that the actuator switches on when it arrives.
+        at_rest_ns = item_arrived_at_ns + round(self.settings.settle_s * 1e9)
+        request = ClassifyService.Request(item_arrived_at=to_message(at_rest_ns), timeout_s=0.9 * limit_s)
         self.call(self._classify, request, limit_s, answered)
 
     def _store(self, record: DepositRecord) -> None:

@@ -84,7 +84,7 @@ class Sensor:
         self._last: NDArray[np.uint8] | None = None
 
     def expose(self, image: NDArray[np.uint8], state: str, lit: bool = True) -> NDArray[np.uint8]:
-        """One frame of `image`, with the light ring or without; `state` is one of `protocol.Camera`, not `unplugged`."""
+        """One frame of `image`, with light or without; `state` is one of `protocol.Camera`, not `unplugged`."""
         if state == "frozen" and self._last is not None:
             return self._last
         if state == "black":

@@ -150,14 +150,18 @@ def _read(chip: gpiod.Chip, offset: int) -> bool | None:
 
 
 def table(lines: Sequence[LineView]) -> Table:
-    """The lines as a table for the terminal."""
-    drawn = Table("chip", "line", "name", "level", "direction", "flags", "used by", "for", box=None, pad_edge=False)
+    """The lines as a table for the terminal, chip by chip."""
+    drawn = Table("line", "name", "level", "direction", "flags", "used by", "for", box=None, pad_edge=False)
+    chip = ""
     for line in lines:
+        if line.chip != chip:
+            chip = line.chip
+            drawn.add_row("", Text(f"{chip} ({line.label})", style="bold"))
         word = "?" if line.active is None else "active" if line.active else "inactive"
         level = Text(word, style="green" if line.active else "dim" if line.active is None else "")
         drawn.add_row(
-            f"{line.chip} ({line.label})", str(line.offset), line.name, level, line.direction, ", ".join(line.flags),
-            line.consumer, ", ".join(line.purposes),
+            str(line.offset), line.name, level, line.direction, ", ".join(line.flags), line.consumer,
+            ", ".join(line.purposes),
         )  # fmt: skip
     return drawn
 
