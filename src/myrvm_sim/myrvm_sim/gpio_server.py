@@ -12,11 +12,11 @@ import array
 import contextlib
 import errno
 import os
+import secrets
 import select
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -61,9 +61,7 @@ class GpioServer:
         self._listener.listen(64)
         self._waker, self._wakes = socket.socketpair()
         self._stopping = False
-        self._first = (
-            time.monotonic_ns() // 1_000_000
-        )  # number of the first file; fewer than one a millisecond are opened
+        self._first = secrets.randbits(32)  # of the files' numbers: far from those of every other server
         self._connections: dict[int, socket.socket] = {}
         self._files: dict[int, tuple[socket.socket, int]] = {}  # our end's descriptor: our end, file
         self._ends: dict[int, socket.socket] = {}  # file: our end
