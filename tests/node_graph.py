@@ -47,13 +47,18 @@ class Graph:
     def _on_heartbeat(self, message: NodeHealth) -> None:
         self._pids[message.node] = message.pid
 
-    def start(self, name: str, hardware: str = "", **parameters: Any) -> subprocess.Popen[bytes]:
-        """Start the process of node `name` of `config/graph.yaml` with a hardware profile and ROS parameters."""
+    def start(self, name: str, hardware: str = "", program: str = "", **parameters: Any) -> subprocess.Popen[bytes]:
+        """Start the process of node `name` of `config/graph.yaml` with a hardware profile and ROS parameters.
+
+        Args:
+            program: Python text in the place of the node's own, for a node with a defect.
+        """
         description = graph_file.load().node(name)
         module = f"{description.package}.{description.executable}_node"
         arguments = [part for key, value in parameters.items() for part in ("-p", f"{key}:={_yaml(value)}")]
         profile = ["--params-file", str(profiles.file(hardware))] if hardware else []
-        command = [sys.executable, "-c", f"from {module} import main; main()", "--ros-args", *profile, *arguments]
+        text = program or f"from {module} import main; main()"
+        command = [sys.executable, "-c", text, "--ros-args", *profile, *arguments]
         output = (self.folder / f"{name}.log").open("ab")
         self.processes[name] = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         output.close()
@@ -61,9 +66,9 @@ class Graph:
         self.wait(lambda: self._pids.get(name) == self.processes[name].pid, f"heartbeat of {name}")
         return self.processes[name]
 
-    def bring_up(self, name: str, hardware: str = "", **parameters: Any) -> None:
+    def bring_up(self, name: str, hardware: str = "", program: str = "", **parameters: Any) -> None:
         """Start, configure and activate a node."""
-        self.start(name, hardware, **parameters)
+        self.start(name, hardware, program, **parameters)
         assert self.transition(name, Transition.TRANSITION_CONFIGURE), self.log(name)
         assert self.transition(name, Transition.TRANSITION_ACTIVATE), self.log(name)
 
