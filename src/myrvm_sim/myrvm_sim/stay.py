@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from myrvm_interfaces.msg import SystemStatus
+from myrvm_system.manager import Mode
 from rich.console import Console
 
 from myrvm_sim.customer import Customer
@@ -13,8 +13,9 @@ from myrvm_sim.desk import Options, desk
 from myrvm_sim.items import Kind
 
 START_S = 60.0
+UP = (Mode.SERVING, Mode.PAUSED, Mode.MAINTENANCE)  # an order of the last time stands
 HINTS = """\
-The machine serves. In another terminal, in this folder:
+The machine is up: {mode}. In another terminal, in this folder:
   . .venv/desk.sh; . {exports}
   rvm status                      one screen, live
   rvm insert mineral              or: {kinds}
@@ -31,10 +32,13 @@ def stay(console: Console, folder: Path, options: Options) -> None:
     """Start, say what to try, wait for Ctrl-C (KeyboardInterrupt goes through)."""
     with desk(folder, options) as running:
         with Customer() as customer:
-            customer.wait(lambda: customer.status.mode == SystemStatus.SERVING, "a machine that serves", START_S)
+            customer.wait(lambda: customer.status.mode in UP, "a machine that is up", START_S)
+            mode = Mode(customer.status.mode)
         kinds = ", ".join(kind.value for kind in Kind if kind is not Kind.MINERAL)
         console.print(
-            HINTS.format(exports=running.write_exports(), kinds=kinds, folder=folder, server=running.server.url),
+            HINTS.format(
+                mode=mode.name, exports=running.write_exports(), kinds=kinds, folder=folder, server=running.server.url
+            ),
             markup=False,
             highlight=False,
             soft_wrap=True,

@@ -41,6 +41,9 @@ Hardware = Annotated[
 ]
 
 
+technician.add_to(app)
+
+
 @app.command()
 def status(once: Annotated[bool, typer.Option("--once", help="Print one screen and end.")] = False) -> None:
     """Show the running machine: mode, nodes, server, deposits, resources."""
@@ -137,7 +140,6 @@ def _print_line(line: log_files.Line) -> None:
 
 def main() -> None:
     """Entry point of `rvm`."""
-    technician.add_to(app)
     for point in entry_points(group=GROUP):
         app.command(point.name)(point.load())
     try:

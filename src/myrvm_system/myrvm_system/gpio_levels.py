@@ -13,6 +13,7 @@ from myrvm_system.graph_client import GraphClient
 from myrvm_system.messages import facts
 
 TOPICS = {"sensors/state": SensorState, "actuator/outputs": Outputs, "actuator/state": GateState}
+DISCOVERY_S, HEAR_S = 1.0, 10.0
 MOTOR = ("to_bin", "to_customer")
 SWITCHES = ("closed", "bin", "customer")
 
@@ -25,9 +26,16 @@ class Levels:
         for topic, message_type in TOPICS.items():
             client.listen(message_type, topic, qos.STATE)
 
-    def complete(self) -> bool:
-        """Whether every topic was heard."""
+    def hear(self) -> None:
+        """Wait until every topic was heard; not long where no node is up."""
+        if not self._client.wait(self._complete, DISCOVERY_S) and self._published():
+            self._client.wait(self._complete, HEAR_S)
+
+    def _complete(self) -> bool:
         return len(self._client.latest) == len(TOPICS)
+
+    def _published(self) -> bool:
+        return any(self._client.node.count_publishers(topic) for topic in TOPICS)
 
     def of(self, purpose: Purpose) -> bool | None:
         """Whether the line of `purpose` is active; None where no node says so."""

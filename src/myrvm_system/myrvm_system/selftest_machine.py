@@ -34,7 +34,7 @@ from myrvm_system.selftest import (
 )
 
 HOLDER = "selftest"
-HEAR_S = 5.0  # latched topics and a heartbeat of every node are there after so long
+HEAR_S = 10.0  # latched topics and a heartbeat of every node are there after so long
 CALL_S = 10.0
 MOVE_S = 60.0  # the longest movement of a gate, with its retries
 PICTURE_S = 5.0

@@ -24,7 +24,7 @@ from myrvm_system import check, selftest
 
 CALL_S = 10.0
 MANAGE_S = 60.0  # the manager answers when the verb has ended
-HEAR_S = 5.0
+HEAR_S = 10.0
 REFRESH_S = 0.5
 
 console = Console(highlight=False)
@@ -113,7 +113,7 @@ def show_gpio(
     known = gpio_view.purposes(check.default_files(hardware))
     with _graph() as client:
         levels = gpio_levels.Levels(client)
-        client.wait(levels.complete, HEAR_S / 5)
+        levels.hear()
         lines, problems = gpio_view.look(known, levels.of)
         if as_json:
             console.print_json(json.dumps(gpio_view.as_json(lines, problems)))
