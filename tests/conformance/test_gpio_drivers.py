@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
 import pytest
 from chips import LABEL, LIMIT_S, PACE_S, TestChip
 from myrvm_core.errors import DeviceError
-from myrvm_hardware.drivers import Role
+from myrvm_hardware.drivers import Direction, Role
 from myrvm_hardware.gpio_lines import EVENT_BUFFER, Input, Lines, Output
+from myrvm_hardware.gpiod_gate import GpiodGate
 from myrvm_hardware.gpiod_sensors import GpiodSensors
-from myrvm_hardware.settings import SensorSettings
+from myrvm_hardware.settings import ActuatorSettings, SensorSettings
 
 Record = Callable[..., None]
+KILLED = """
+import sys
+from myrvm_hardware.drivers import Direction
+from myrvm_hardware.gpiod_gate import GpiodGate
+from myrvm_hardware.settings import ActuatorSettings
+gate = GpiodGate(sys.argv[1], ActuatorSettings(guard_silence_s=5.0))
+gate.open()
+gate.drive({"gate": Direction.TO_BIN})
+print("driving", flush=True)
+sys.stdin.read()
+"""
 
 
 def complaint(call: Callable[[], object]) -> str:
@@ -110,6 +124,54 @@ def test_the_sensor_driver(chip: TestChip, record: Record) -> None:
         edges=seen, lost=lost, quiet=quiet,
     )  # fmt: skip
     sensors.close()
+
+
+def test_the_gate_driver_and_its_guard(chip: TestChip, record: Record) -> None:
+    gate = GpiodGate(LABEL, ActuatorSettings(guard_silence_s=5.0))
+    gate.open()
+    levels: dict[str, list[bool]] = {}
+    for direction in (Direction.TO_BIN, Direction.TO_CUSTOMER, Direction.OFF):
+        gate.drive({"gate": direction})
+        levels[direction.name] = [chip.level(6), chip.level(7)]
+    positions = [gate.positions()["gate"].name]
+    chip.pull(9, False)  # active low
+    positions.append(gate.positions()["gate"].name)
+    gate.drive({"gate": Direction.TO_BIN})
+    chip.pull(3, False)  # the door
+    end_s = time.monotonic() + LIMIT_S
+    while chip.level(6):  # nobody but the guard looks
+        assert time.monotonic() < end_s
+        time.sleep(0.001)
+    edges, lost = gate.read_edges(LIMIT_S)
+    gate.close()
+    assert positions == ["BETWEEN", "BIN"]
+    assert [(edge.role, edge.active) for edge in edges] == [(Role.DOOR, True)]
+    record(levels=levels, positions=positions, edges=[edge.role.name for edge in edges], lost=lost,
+           closed=[chip.level(6), chip.level(7)])  # fmt: skip
+
+
+def test_a_gate_driver_that_is_killed(chip: TestChip, record: Record) -> None:
+    command = [sys.executable, "-c", KILLED, LABEL]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdout
+        assert driver.stdout.readline() == "driving\n"
+        driving = chip.level(6)
+        driver.kill()
+        driver.wait(LIMIT_S)
+    end_s = time.monotonic() + LIMIT_S
+    while chip.level(6):  # the guard holds the lines, and switches off
+        assert time.monotonic() < end_s
+        time.sleep(0.001)
+    lines, problem = Lines(LABEL, {"motor": 6}), "not tried"
+    while problem:
+        assert time.monotonic() < end_s, problem
+        try:
+            lines.open({"motor": Output()})
+            problem = ""
+        except DeviceError as error:  # the guard is about to go
+            problem = str(error)
+    lines.close()
+    record(driving=driving, then=chip.level(6))
 
 
 def test_a_chip_that_vanishes_and_another_in_its_place(chip: TestChip, record: Record) -> None:
