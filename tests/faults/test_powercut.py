@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C co
 
 def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(FOLDER / program), *arguments], capture_output=True, text=True, timeout=200, check=False
+        [sys.executable, str(FOLDER / program), *arguments], capture_output=True, text=True, timeout=280, check=False
     )
 
 
@@ -26,6 +26,12 @@ def test_two_hundred_cuts_lose_nothing_and_double_nothing() -> None:
     campaign = run("campaign.py", "--cuts", "200", "--seed", "7")
     assert campaign.returncode == 0, campaign.stdout + campaign.stderr
     assert "200 cuts at" in campaign.stdout
+
+
+def test_two_cuts_of_real_processes_lose_nothing_and_double_nothing() -> None:
+    campaign = run("real.py", "--cuts", "2", "--points", "gate moves,told")
+    assert campaign.returncode == 0, campaign.stdout + campaign.stderr
+    assert "2 cuts of real processes at 2 points" in campaign.stdout
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cache
@@ -105,9 +105,9 @@ def library() -> Path:
     return built
 
 
-def preload(root: Path, log: Path) -> dict[str, str]:
-    """Environment of a process whose changes of the files below `root` are to be written down in `log`."""
-    loaded = [str(library()), *filter(None, [os.environ.get("LD_PRELOAD")])]
+def preload(root: Path, log: Path, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What to add to a process's environment so that its changes of the files below `root` are written in `log`."""
+    loaded = [str(library()), *filter(None, [environment.get("LD_PRELOAD")])]
     return {
         "LD_PRELOAD": " ".join(loaded),
         "POWERCUT_ROOT": str(root),

@@ -16,9 +16,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from audit import Evidence, audit, read_rows
+from audit import ACCEPTED, Evidence, audit, read_rows
 from myrvm_core.deposit import State
-from world import START_NS, Truth, World, truth_of
+from world import JPEG, START_NS, Truth, World, truth_of
 
 DOWN_NS = 20_000_000_000  # the power is back
 VISITS_BETWEEN_AUDITS = 5
@@ -88,6 +88,10 @@ def start(data: Path, outside: Outside, chance: random.Random) -> World:
     if open_session and session_id != open_session:
         outside.mark(f"problem the customer's session {open_session} is lost")
     world.settle()
+    world.insert("good")
+    world.settle()
+    if not truth.shown or truth.shown[-1]["outcome"] != ACCEPTED:
+        outside.mark(f"problem the next good item is not accepted, state {machine.state.name}")
     return world
 
 
@@ -100,6 +104,7 @@ def compare(data: Path, world: World, mark: Callable[[str], None]) -> None:
         rows=read_rows(data / "buffer" / "deposits.db"),
         shown=[(shown["deposit_id"], shown["outcome"], shown["points"]) for shown in truth.shown],
         places=[(item.deposit_id, item.place) for item in truth.items if item not in unjudged],
+        pictures={path.stem for path in (data / "unresolved").glob("*.jpg") if path.read_bytes() == JPEG},
     )
     problems = audit(evidence) + [f"damage reported: {report}" for report in world.buffer._buffer.reports]
     for problem in problems:

@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
@@ -29,7 +28,7 @@ from myrvm_core.errors import RvmError
 from myrvm_interfaces.msg import DepositResult, DepositState, SystemStatus
 from myrvm_sim.customer import READY_STATES, Customer
 from myrvm_sim.desk import Desk, Options, desk
-from myrvm_sim.items import Kind, Place
+from myrvm_sim.items import Kind
 from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
@@ -38,7 +37,8 @@ from myrvm_core import graph as graph_file
 from myrvm_core import paths
 
 sys.path.append(str(Path(__file__).parents[1] / "powercut"))
-from audit import ACCEPTED, UNRESOLVED, Evidence, audit, read_rows  # pyright: ignore[reportMissingImports]
+import books  # pyright: ignore[reportMissingImports]
+from books import Books  # pyright: ignore[reportMissingImports]
 
 GRAPH = graph_file.load()
 NODES = (*GRAPH.names, GRAPH.manager.name)
@@ -79,41 +79,6 @@ class Trial:
     trouble: str
 
 
-@dataclass(frozen=True)
-class Accounts:
-    """What ledger, buffer, bin and screen say, all since the machine was set up.
-
-    Attributes:
-        evidence: for the audit; its places are empty, since the cabinet knows no ids.
-        in_bin: items.
-    """
-
-    evidence: Evidence
-    in_bin: int
-
-    @property
-    def shown(self) -> Counter[int]:
-        """Deposits by the outcome that was told."""
-        return Counter({deposit: outcome for deposit, outcome, _ in self.evidence.shown}.values())
-
-    @property
-    def lost(self) -> int:
-        """Items in the bin that nobody was told about."""
-        return max(0, self.in_bin - self.shown[ACCEPTED] - self.shown[UNRESOLVED])
-
-    @property
-    def doubled(self) -> int:
-        """Credits beyond one for each item in the bin."""
-        return max(0, len(self.evidence.credited) - self.in_bin)
-
-    def problems(self) -> list[str]:
-        """What does not agree, a line each."""
-        lines = audit(self.evidence)
-        if self.lost or self.doubled:
-            lines.append(f"{self.in_bin} items in the bin, {dict(self.shown)} shown by outcome")
-        return lines
-
-
 class Kills:
     """A machine that is hit again and again.
 
@@ -125,34 +90,26 @@ class Kills:
 
     def __init__(self, desk: Desk, customer: Customer, limit_s: float = 60.0) -> None:
         self._desk, self._customer, self._limit_s = desk, customer, limit_s
+        self._well = Books()
 
     def wait(self, condition: Callable[[], object], what: str) -> None:
         """Watch until the condition holds; raises RvmError."""
         self._customer.wait(condition, what, self._limit_s)
 
-    def accounts(self) -> Accounts:
+    def books(self) -> Books:
         """Read all books."""
-        folder = self._desk.folder
-        results = self._customer.results.values()
-        evidence = Evidence(
-            credited=[(credit.deposit_id, credit.points) for credit in self._desk.server.ledger()],
-            rows=read_rows(folder / "buffer" / "deposits.db"),
-            shown=[(result.deposit_id, result.outcome, result.points) for result in results],
-            pictures={path.stem for path in (folder / "unresolved").glob("*.jpg")},
-        )
-        items = self._desk.cabinet.truth()["items"]
-        return Accounts(evidence, sum(item["place"] == Place.BIN.value for item in items))
+        return books.read(self._desk.folder, self._desk.server, self._desk.cabinet, self._customer)
 
-    def settle(self) -> Accounts:
-        """Wait until nothing is under way; what is wrong with the books for so long is wrong (`Accounts.problems`)."""
+    def settle(self) -> Books:
+        """Wait until nothing is under way; what is wrong with the books for so long is wrong."""
         self.wait(self._quiet, "a machine at rest")
         with suppress(RvmError):
-            self.wait(lambda: not self.accounts().problems(), "books that agree")
-        return self.accounts()
+            self.wait(lambda: not self.books().problems(self._well), "books that agree")
+        return self.books()
 
     def hit(self, node: str, state: str, how: str = "kill") -> Trial:
         """Send the signal to `node` when a deposit reaches `state`; the machine has settled when this returns."""
-        before = self.settle()
+        before = self._well = self.settle()
         known = set(self._customer.results)
         hit_s: list[float] = []
         old = self._desk.machine.pid(node)
@@ -193,9 +150,9 @@ class Kills:
                 # By then the customer may have been told; before, the item that was put in must get its result.
                 self.wait(lambda: set(self._customer.results) - known, "a result")
             after = self.settle()
-            trouble = "; ".join(after.problems())
+            trouble = "; ".join(after.problems(before))
         except RvmError as error:
-            trouble, after = str(error), self.accounts()
+            trouble, after = str(error), self.books()
         told = [self._customer.results[deposit].outcome for deposit in set(self._customer.results) - known]
         names = {DepositResult.ACCEPTED: "accepted", DepositResult.RETURNED: "returned"}
         return Trial(
@@ -208,8 +165,8 @@ class Kills:
             back_s=round(back_s, 2),
             serving_s=round(serving_s, 2),
             outcomes=" ".join(names.get(outcome, "unresolved") for outcome in told),
-            lost=after.lost - before.lost,
-            doubled=after.doubled - before.doubled,
+            lost=after.lost(before),
+            doubled=after.doubled(before),
             trouble=trouble,
         )
 
