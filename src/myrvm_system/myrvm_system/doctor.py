@@ -18,7 +18,10 @@ from myrvm_core.graph import Graph
 
 from myrvm_core import environment, paths
 from myrvm_core import graph as graph_file
-from myrvm_system import bring_up, check, shared_memory
+from myrvm_system import bring_up, check, selftest, shared_memory, standing_order
+from myrvm_system.devices import about_selftest
+from myrvm_system.health import Level
+from myrvm_system.manager import Verb
 
 SERVER_TIMEOUT_S = 3.0
 FREE_DISK_GB = 1.0
@@ -34,7 +37,7 @@ def examine(files: list[Path]) -> Iterator[Examined]:
         yield Examined("graph", str(error), "mend config/graph.yaml")
         return
     for look in (_setup, _transport, _shared_memory, lambda: _programs(graph), lambda: _configuration(files), _devices,
-                 _model, _clock, _disk, _server):  # fmt: skip
+                 _model, _clock, _disk, _server, _order, _selftests):  # fmt: skip
         yield from look()
 
 
@@ -158,3 +161,18 @@ def _server() -> Iterator[Examined]:
     except OSError as error:
         advice = "the machine serves offline meanwhile; look at the network and RVM_SERVER_URL"
         yield Examined("server", f"{parts.hostname}: {error}", advice)
+
+
+def _order() -> Iterator[Examined]:
+    verb = standing_order.standing(paths.data() / standing_order.FILE)
+    if verb is not None:
+        advice = "rvm maintenance off, before you leave" if verb is Verb.MAINTENANCE else "RESUME (system/manage)"
+        yield Examined("order", f"{verb.name} stands, also after a restart", advice)
+
+
+def _selftests() -> Iterator[Examined]:
+    for kind, command in ((selftest.SHORT, "rvm selftest --short"), (selftest.FULL, "rvm selftest")):
+        for finding in about_selftest(selftest.latest(paths.data() / "selftest", kind), kind):
+            yield Examined(
+                finding.name, finding.message, "" if finding.level == Level.OK else f"repair, then {command}"
+            )

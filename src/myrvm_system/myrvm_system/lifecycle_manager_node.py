@@ -33,7 +33,7 @@ from myrvm_system.policy import Cause, LimitLevel
 from myrvm_system.power_off import PowerOff, Step, run_command
 from myrvm_system.process import Processes, look
 from myrvm_system.settings import ManagerSettings
-from myrvm_system.standing_order import KEPT_VERBS, Order, OrderFile
+from myrvm_system.standing_order import FILE, KEPT_VERBS, Order, OrderFile
 
 TICK_S = 0.2
 WITHOUT_ITEM = (DepositState.IDLE, DepositState.SESSION, DepositState.OUT_OF_ORDER)
@@ -51,7 +51,7 @@ class LifecycleManagerNode(ManagedNode[ManagerSettings]):
     def configure(self) -> None:
         """Read the graph and meet its nodes."""
         graph = graph_file.load()
-        self._order_file = OrderFile(paths.data() / "system" / "order.json")
+        self._order_file = OrderFile(paths.data() / FILE)
         self._order = self._order_file.read()
         self._problem = self._order_file.problem
         if self._problem:

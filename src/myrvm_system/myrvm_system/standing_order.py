@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass
 from myrvm_core import durable
 from myrvm_system.manager import Verb
 
+FILE = "system/order.json"  # in the data folder
 KEPT_VERBS = (Verb.PAUSE, Verb.MAINTENANCE)
 
 
@@ -35,6 +36,14 @@ class Order:
 
 
 _ADAPTER = TypeAdapter(Order)
+
+
+def standing(path: Path) -> Verb | None:
+    """The verb that stands in a file, for whoever only looks; None also where it cannot be read."""
+    try:
+        return _ADAPTER.validate_json(path.read_bytes()).verb
+    except (OSError, ValidationError):
+        return None
 
 
 class OrderFile:

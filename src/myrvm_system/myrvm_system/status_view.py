@@ -1,7 +1,7 @@
 """One screen of the running machine (`rvm status`): what the latched topics say, drawn with rich.
 
 Hears system/status (SystemStatus), cloud/status (CloudStatus), buffer/status (BufferStatus), deposit/state
-(DepositState), health/limits (OperatingLimits), system/node_health (NodeHealth), /diagnostics (DiagnosticArray).
+(DepositState), actuator/state (GateState), actuator/outputs (Outputs), health/limits (OperatingLimits), system/node_health (NodeHealth), /diagnostics (DiagnosticArray).
 Sends nothing.
 """
 
@@ -14,7 +14,16 @@ from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from myrvm_interfaces.msg import BufferStatus, CloudStatus, DepositState, NodeHealth, OperatingLimits, SystemStatus
+from myrvm_interfaces.msg import (
+    BufferStatus,
+    CloudStatus,
+    DepositState,
+    GateState,
+    NodeHealth,
+    OperatingLimits,
+    Outputs,
+    SystemStatus,
+)
 from myrvm_ros.limits import LIMITS_TOPIC
 from myrvm_ros.managed_node import HEARTBEAT_TOPIC
 from rclpy.context import Context
@@ -38,6 +47,8 @@ TOPICS: dict[str, tuple[Any, Any]] = {
     "cloud/status": (CloudStatus, qos.STATE),
     "buffer/status": (BufferStatus, qos.STATE),
     "deposit/state": (DepositState, qos.STATE),
+    "actuator/state": (GateState, qos.STATE),
+    "actuator/outputs": (Outputs, qos.STATE),
     LIMITS_TOPIC: (OperatingLimits, qos.STATE),
     "/diagnostics": (DiagnosticArray, qos.DIAGNOSTICS),
 }
@@ -82,6 +93,10 @@ class Screen:
             table.add_row("deposits", line, "" if buffer.writable else Text("buffer not writable", style="red"))
         if deposit := self.latest.get("deposit/state"):
             table.add_row("deposit", constant_name(DepositState, "", deposit.state), deposit.deposit_id)
+        if gate := self.latest.get("actuator/state"):
+            table.add_row("gate", *_gate(gate))
+        if outputs := self.latest.get("actuator/outputs"):
+            table.add_row("outputs on", ", ".join(output.name for output in outputs.outputs if output.on) or "none")
         return table
 
     def _nodes(self) -> Table:
@@ -106,6 +121,14 @@ class Screen:
                 word, colour = LEVELS[int.from_bytes(status.level, "little")]
                 table.add_row(name, Text(word, style=colour), status.message)
         return table
+
+
+def _gate(gate: GateState) -> tuple[Text, str]:
+    why = gate.fault or ", ".join(gate.obstacles)
+    colour = "red" if gate.fault else "yellow" if why else ""
+    position = constant_name(GateState, "POSITION_", gate.position).lower()
+    life = f"{gate.lifetime_cycles} cycles and {gate.lifetime_motor_run_time_s / 3600:.1f} h of motor in its life"
+    return Text(why or position, style=colour), f"{life}, {gate.jams} jams since the start"
 
 
 def show(console: Console, once: bool, limit_s: float) -> bool:
