@@ -241,7 +241,7 @@ def test_what_a_scale_cannot_weigh_is_unknown_and_named(
     for nonsense, said in (("nan", "weight reads nan: no number"), ("-3", "weight = -3 is not plausible: -0.05 .. 20")):
         (scale / "in_weight_raw").write_text(nonsense)
         sensors.wait_level(WEIGHT, UNKNOWN)
-        sensors.wait_health(NodeHealth.WARN, said)
+        sensors.wait_health(NodeHealth.WARN, f"{said} (the camera decides alone)")
         (scale / "in_weight_raw").write_text("1.5")
         sensors.wait_level(WEIGHT, ANALOG)
     (scale / "in_weight_raw").unlink()
@@ -260,6 +260,7 @@ def test_what_a_scale_cannot_weigh_is_unknown_and_named(
         ({"weight.scale": 0.0}, "sensor.weight.scale = 0.0 is not allowed: float"),
         ({"weight.driver": "balance"}, "sensor.weight.driver = 'balance' is not installed in myrvm.analog_drivers"),
         ({"interlock_roles": '["window"]'}, "sensor.interlock_roles: 'window' is not known"),
+        ({"use_sim_time": True}, "sensor.use_sim_time = True is not allowed: edges have the time of day"),
         ({"debounce.entry_s": 5.0}, "sensor.debounce.entry_s = 5.0 is not allowed: float, 0 .. 1 s"),
     ],
 )

@@ -1,7 +1,7 @@
 """An analogue source on a thread of its own: slow ones delay no edge, and one that fails takes no other with it.
 
-A reading is unknown until the first good sample and once the last good one is older than `stale_after_s`; the machine
-goes on without it.
+A reading is unknown until the first good sample and once the last good one is older than `stale_after_s`. The machine
+goes on without it, by a rule that has a name (`RULES`); the node's health says which, and why.
 """
 
 from __future__ import annotations
@@ -25,6 +25,13 @@ GROUPS = {
     "bin_level": (Role.BIN_LEVEL,),
     "motor_current": (Role.MOTOR_CURRENT,),
     "power": (Role.ON_BATTERY, Role.BATTERY, Role.BATTERY_LOW),
+}
+# What holds while a sensor is missing, and what it means: docs/hardware.md.
+RULES = {
+    "weight": "the camera decides alone",
+    "bin_level": "the bin_full switch decides",
+    "motor_current": "the end switches tell a jam",
+    "power": "the power_fail line warns",
 }
 
 
@@ -62,10 +69,10 @@ class AnalogSensor:
 
     @property
     def problem(self) -> str:
-        """Why a reading is unknown, one line; empty when all are known."""
+        """Why a reading is unknown, and by which rule the machine goes on; empty when all are known."""
         if None not in self.readings().values():
             return ""
-        return f"{self.name}: {self.thread.problem or self._refusal or 'no sample yet'}"
+        return f"{self.name}: {self.thread.problem or self._refusal or 'no sample yet'} ({RULES[self.name]})"
 
     def _work(self) -> None:
         while not self.thread.stopping.is_set():

@@ -12,6 +12,7 @@ import itertools
 import time
 from collections.abc import Iterator
 
+from myrvm_core.errors import SettingsError
 from myrvm_interfaces.msg import NodeHealth, SensorEvent, SensorReading, SensorState
 from myrvm_ros.managed_node import Health, ManagedNode, run
 
@@ -39,6 +40,8 @@ class SensorNode(ManagedNode[SensorSettings]):
     def configure(self) -> None:
         """Find the drivers and make the publishers."""
         settings = self.settings
+        if self.get_parameter("use_sim_time").value:
+            raise SettingsError("sensor.use_sim_time = True is not allowed: edges have the time of day")
         driver = find_driver(SENSOR_DRIVERS, settings.driver)(settings.device, settings)
         self._analog = analog_sensor.sensors(settings, lambda: self.call_soon(self._publish), self.log)
         self._state = self.publisher(SensorState, "sensors/state", qos.STATE)
