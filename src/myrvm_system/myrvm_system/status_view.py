@@ -1,7 +1,8 @@
 """One screen of the running machine (`rvm status`): what the latched topics say, drawn with rich.
 
 Hears system/status (SystemStatus), cloud/status (CloudStatus), buffer/status (BufferStatus), deposit/state
-(DepositState), actuator/state (GateState), actuator/outputs (Outputs), health/limits (OperatingLimits), system/node_health (NodeHealth), /diagnostics (DiagnosticArray).
+(DepositState), actuator/state (GateState), actuator/outputs (Outputs), health/limits (OperatingLimits),
+system/node_health (NodeHealth), /diagnostics (DiagnosticArray).
 Sends nothing.
 """
 
