@@ -389,6 +389,19 @@ def test_a_node_that_reports_an_error_puts_the_machine_out_of_order(up: World) -
     assert up.mode == Mode.SERVING
 
 
+def test_a_machine_without_one_of_its_sensors_is_degraded_and_serves() -> None:
+    sensor = {"package": "p", "executable": "e", "reason": "SENSOR"}
+    world = World(parse({**GRAPH, "nodes": {**GRAPH["nodes"], "sensor": sensor}}, "test"))
+    world.manager.cloud(online=True)
+    world.run(3.0)
+    world.beat("camera", Level.WARN)
+    assert world.mode == Mode.SERVING
+    world.beat("sensor", Level.WARN)
+    assert (world.mode, world.manager.view().reasons) == (Mode.DEGRADED, ("SENSOR",))
+    world.beat("sensor")
+    assert world.mode == Mode.SERVING
+
+
 def test_pause_resume_reset_shutdown(up: World) -> None:
     up.command(Verb.PAUSE)
     up.run(1.0)

@@ -93,6 +93,7 @@ AFTER = {
     Transition.INACTIVE_SHUTDOWN: State.FINALIZED,
     Transition.ACTIVE_SHUTDOWN: State.FINALIZED,
 }
+WITHOUT_A_PART = {"SENSOR"}  # a warning of theirs means that the machine serves without one of its parts
 TARGETS = {
     Verb.STARTUP: State.ACTIVE,
     Verb.RESUME: State.ACTIVE,
@@ -658,6 +659,8 @@ class Manager:
         reasons = [description.reason for description in missing]
         if not self._online:
             reasons += [node.description.reason for node in self._nodes.values() if node.description.reason == "CLOUD"]
+        warned = {node.description.reason for node in self._nodes.values() if node.level == Level.WARN}
+        reasons += sorted(warned & WITHOUT_A_PART)
         named = tuple(dict.fromkeys(reason for reason in (*reasons, *self._limit_reasons()) if reason))
         if self._standing == Verb.MAINTENANCE:
             return (Mode.STOPPING if self.customers_served else Mode.MAINTENANCE), named
