@@ -236,7 +236,9 @@ def append(file: Path, trial: Trial) -> None:
         writer.writerow(asdict(trial))
 
 
-def missing(rows: Iterable[Trial], how: str, tries: int, nodes: list[str], states: list[str]) -> list[tuple[str, str]]:
+def missing(
+    rows: Iterable[Trial], how: str, tries: int, nodes: list[str], states: list[str]
+) -> list[tuple[str, str, str]]:
     """The cells that need tries yet, each as often as it needs; a node comes again only after the others have come.
 
     A node that ends more often than the restart policy allows is given up, rightly.
@@ -246,7 +248,9 @@ def missing(rows: Iterable[Trial], how: str, tries: int, nodes: list[str], state
     for waiting in left.values():
         random.Random(1).shuffle(waiting)
     turns = max(map(len, left.values()), default=0)
-    return [(node, waiting[turn]) for turn in range(turns) for node, waiting in left.items() if turn < len(waiting)]
+    return [
+        (how, node, waiting[turn]) for turn in range(turns) for node, waiting in left.items() if turn < len(waiting)
+    ]
 
 
 def show(console: Console, rows: list[Trial], how: str) -> None:
@@ -279,7 +283,7 @@ def _cell(rows: list[Trial], goal_s: float) -> str:
 def main(
     times: Annotated[int, typer.Option(min=0, help="How often each cell.")] = 20,
     minutes: Annotated[float, typer.Option(min=0.0, help="Stop after this time; the next run goes on.")] = 1e6,
-    how: Annotated[str, typer.Option(help="kill or freeze.")] = "kill",
+    how: Annotated[str, typer.Option(help="kill, freeze, or both with a comma.")] = "kill,freeze",
     nodes: Annotated[str, typer.Option(help="Names with commas.")] = ",".join(NODES),
     states: Annotated[str, typer.Option(help="Names with commas.")] = ",".join(STATES),
     file: Annotated[Path | None, typer.Option(help="Rows are added to it.")] = None,
@@ -288,21 +292,32 @@ def main(
     console = Console(width=200)
     file = file or paths.data() / FILE
     until_s = time.monotonic() + 60.0 * minutes
-    cells = missing(read(file), how, times, nodes.split(","), states.split(","))
-    while cells and time.monotonic() < until_s:
+    hows = how.split(",")
+    rows = read(file)
+    cells = [cell for each in hows for cell in missing(rows, each, times, nodes.split(","), states.split(","))]
+    failures = 0
+    while cells and time.monotonic() < until_s and failures < 3:
         with machine() as (running, customer):
             kills = Kills(running, customer)
             while cells and time.monotonic() < until_s:
-                node, state = cells.pop(0)
-                trial = kills.hit(node, state, how)
+                each, node, state = cells[0]
+                try:
+                    trial = kills.hit(node, state, each)
+                except RvmError as error:  # before the signal: says nothing of the node
+                    console.print(f"{each} {node} {state}: {error}", soft_wrap=True)
+                    failures += 1
+                    break
+                failures = 0
+                cells.pop(0)
                 append(file, trial)
-                line = f"{how} {node} {state}: back {trial.back_s} s, serves {trial.serving_s} s, {trial.outcomes}"
+                line = f"{each} {node} {state}: back {trial.back_s} s, serves {trial.serving_s} s, {trial.outcomes}"
                 console.print(line, trial.trouble, f"({len(cells)} left)", soft_wrap=True)
                 if trial.trouble or trial.lost or trial.doubled:
                     break  # a fresh machine; the row tells
-    rows = read(file)
-    show(console, rows, how)
-    if any(row.lost or row.doubled or row.trouble for row in rows if row.how == how):
+    rows = [row for row in read(file) if row.how in hows]
+    for each in hows:
+        show(console, rows, each)
+    if failures or any(row.lost or row.doubled or row.trouble for row in rows):
         sys.exit(1)
 
 

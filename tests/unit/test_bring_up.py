@@ -31,8 +31,9 @@ def end(number, _):
 signal.signal(signal.SIGINT, end)
 signal.signal(signal.SIGTERM, end)
 note("begins " + " ".join(sys.argv[1:]))
-while True:
-    time.sleep(60)
+while not os.path.exists(os.path.join(folder, name + " sleeps")):
+    time.sleep(0.1)
+time.sleep(60)
 """
 
 
@@ -99,6 +100,23 @@ def test_starts_respawns_and_ends_the_manager_first_then_in_reverse_order(
     ends = [note[0] for note in notes(tmp_path) if note[1] == "SIGINT"]
     assert ends == ["manager", "above", "below"]
     assert [machine.pid(name) for name in machine.names] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("how", ["stopped", "asleep"])
+def test_a_manager_that_stands_still_is_replaced_a_node_is_the_managers_business(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with BringUp(make(tmp_path, monkeypatch, "below"), echo=False) as machine:
+        machine.start()
+        wait(lambda: begun(tmp_path, "below") and begun(tmp_path, "manager"), "start")
+        node, manager = machine.pid("below"), machine.pid("lifecycle_manager")
+        if how == "stopped":
+            os.kill(manager, signal.SIGSTOP)
+        else:
+            (tmp_path / "manager sleeps").touch()
+            (tmp_path / "below sleeps").touch()
+        wait(lambda: machine.pid("lifecycle_manager") not in (0, manager), "another manager")
+        assert machine.pid("below") == node
 
 
 def test_a_stubborn_process_is_killed_within_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

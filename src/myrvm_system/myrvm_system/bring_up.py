@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -25,8 +26,10 @@ from myrvm_core.graph import Graph, NodeDescription
 
 from myrvm_core import paths
 from myrvm_system import shared_memory, start_up
+from myrvm_system.process import look
 
 RESPAWN = Backoff(0.1, 5.0)
+LOOK_S, STILL_LOOKS = 1.0, 4  # the manager acts five times a second: one that stands still for so long is replaced
 STEADY_S = 10.0  # a process that lived so long starts again without a wait
 POLITE = 0.6, 0.2  # shares of the time to stop: after SIGINT, after SIGTERM; SIGKILL then
 
@@ -72,7 +75,12 @@ class BringUp:
         self._layers = [[graph.manager.name], *reversed(graph.layers())]
         self._processes = {
             description.name: _Process(
-                description.name, [str(executable(description)), *arguments], environment, echo, self._stopping
+                description.name,
+                [str(executable(description)), *arguments],
+                environment,
+                echo,
+                self._stopping,
+                watched=description is graph.manager,
             )
             for description in (graph.manager, *graph.nodes)
         }
@@ -132,16 +140,26 @@ class BringUp:
 
 
 class _Process(threading.Thread):
-    """One program, started again whenever it ends. Its thread is its parent: the kernel ends the child with it."""
+    """One program, started again whenever it ends. Its thread is its parent: the kernel ends the child with it.
+
+    A watched one is killed when it stands still: stopped, or its main thread does not run.
+    """
 
     def __init__(
-        self, name: str, command: list[str], environment: dict[str, str], echo: bool, stopping: threading.Event
+        self,
+        name: str,
+        command: list[str],
+        environment: dict[str, str],
+        echo: bool,
+        stopping: threading.Event,
+        watched: bool,
     ) -> None:
         super().__init__(name=name, daemon=True)
         self._command = ["setpriv", "--pdeathsig", "KILL", *command]
         self._environment = environment
         self._echo = echo
         self._stopping = stopping
+        self._watched = watched
         self._child: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()  # no signal to a number that was reaped
         self.restarts = 0
@@ -159,6 +177,8 @@ class _Process(threading.Thread):
                     return
                 begun_s = time.monotonic()
                 child = self._child = self._spawn()
+            if self._watched:
+                self._watch(child.pid)
             # Wait without reaping, so that the number stays this child's until no one can send it a signal.
             os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
             with self._lock:
@@ -169,6 +189,21 @@ class _Process(threading.Thread):
             print(f"bring-up: {self.name} ended ({_how(code)}); starting it again", file=sys.stderr, flush=True)
             self._stopping.wait(RESPAWN.delay_s(attempt))
             self.restarts += 1
+
+    def _watch(self, pid: int) -> None:
+        """Return when the child has ended."""
+        still, before = 0, None
+        with open(os.pidfd_open(pid)) as file:  # noqa: PTH123  # closes it
+            poll = select.poll()
+            poll.register(file, select.POLLIN)
+            while not poll.poll(LOOK_S * 1000):
+                sample = look(pid)
+                idle = sample is not None and sample.state == "S" and sample == before
+                still = still + 1 if idle or (sample is not None and sample.state in "Tt") else 0
+                before = sample
+                if still == STILL_LOOKS:
+                    print(f"bring-up: {self.name} stands still; killing it", file=sys.stderr, flush=True)
+                    self.signal(signal.SIGKILL)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         if self._echo:
