@@ -79,7 +79,7 @@ def check(nodes: Mapping[str, Settings]) -> None:
         except SettingsError as error:
             problems += (line if line.startswith(f"{node}.") else f"{node}.{line}" for line in error.problems)
     taken: dict[tuple[str, int | str], str] = {}
-    for purpose in () if problems else _all_purposes(nodes):
+    for purpose in () if problems else purposes_of(nodes):
         other = taken.setdefault((purpose.chip, purpose.line), purpose.name)
         if other != purpose.name:
             problems.append(f"line {purpose.line} of {purpose.chip} is there twice: for {other} and for {purpose.name}")
@@ -89,7 +89,7 @@ def check(nodes: Mapping[str, Settings]) -> None:
 
 def probe(nodes: Mapping[str, Settings]) -> Iterator[Examined]:
     """Look at all that the settings of the nodes name, one line for each thing."""
-    purposes = _all_purposes(nodes)
+    purposes = purposes_of(nodes)
     places: dict[Purpose, Place] = {}
     for chip in dict.fromkeys(purpose.chip for purpose in purposes):
         yield from _probe_chip(chip, [purpose for purpose in purposes if purpose.chip == chip], places)
@@ -103,7 +103,8 @@ def probe(nodes: Mapping[str, Settings]) -> Iterator[Examined]:
                     yield _probe_analog(name, settings, bool({f"sensor.{name} data", f"sensor.{name} clock"} & ours))
 
 
-def _all_purposes(nodes: Mapping[str, Settings]) -> list[Purpose]:
+def purposes_of(nodes: Mapping[str, Settings]) -> list[Purpose]:
+    """What every line is for that the settings name."""
     return [purpose for node, settings in nodes.items() for purpose in _purposes(node, settings, "", True)]
 
 
