@@ -53,7 +53,7 @@ TOPICS: dict[str, tuple[Any, Any]] = {
     LIMITS_TOPIC: (OperatingLimits, qos.STATE),
     "/diagnostics": (DiagnosticArray, qos.DIAGNOSTICS),
 }
-SETTLE_S = 1.5  # `--once` waits so long for a heartbeat of every node
+SETTLE_S = 4.0  # `--once` waits so long for a heartbeat of every node
 
 
 class Screen:
@@ -107,7 +107,9 @@ class Screen:
             beat = self.beats.get(node.name)
             word, colour = LEVELS[beat.level if beat else 3]
             state = "given up" if node.given_up else State(node.lifecycle_state).name.lower()
-            says = node.last_error or (beat.message if beat else "")
+            says = beat.message if beat else ""
+            if node.last_error:  # also of a node that is well again: why it was restarted
+                says = f"ok (before: {node.last_error})" if beat and not beat.level else node.last_error
             style = "" if node.alive and node.lifecycle_state == State.ACTIVE else "red"
             table.add_row(node.name, Text(state, style=style), str(node.pid or "-"), str(node.restarts),
                           Text(word, style=colour), says)  # fmt: skip
