@@ -10,6 +10,7 @@ Usage: `low_battery.py FILE`, in the guest of deploy/device-vm; the file says ho
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -50,15 +51,17 @@ def machine() -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=environment)
 
 
-def wait_active() -> None:
-    """Until every node has said that it is active."""
+def wait_well() -> None:
+    """Until all nodes are active and none of them misses its device."""
+    log = MACHINE / "var" / "logs" / "lifecycle_manager.jsonl"
     end_s = time.monotonic() + LIMIT_S
-    for name in NODES:
-        log = MACHINE / "var" / "logs" / f"{name}.jsonl"
-        while not (log.exists() and '"transition": "activate"' in log.read_text()):
-            if time.monotonic() > end_s:
-                raise TimeoutError(f"{name} is not active within {LIMIT_S:.0f} s")
-            time.sleep(0.5)
+    modes = [""]
+    while not (modes[-1] in ("SERVING", "DEGRADED") and '"all nodes active"' in log.read_text()):
+        if time.monotonic() > end_s:
+            raise TimeoutError(f"not serving within {LIMIT_S:.0f} s: {log.read_text()[-2000:]}")
+        time.sleep(0.5)
+        if log.exists():
+            modes = re.findall('"mode": "([A-Z_]+)"', log.read_text()) or [""]
 
 
 def main(file: Path) -> None:
@@ -71,8 +74,8 @@ def main(file: Path) -> None:
     begun_s = time.monotonic()
     process = machine()
     try:
-        wait_active()
-        file.write_text(f"{len(NODES)} nodes active after {time.monotonic() - begun_s:.0f} s\n")
+        wait_well()
+        file.write_text(f"{len(NODES)} nodes active and their devices well after {time.monotonic() - begun_s:.0f} s\n")
         (BATTERY / "ac_online").write_text("off")
         (BATTERY / "battery_status").write_text("discharging")
         (BATTERY / "battery_capacity").write_text("20")
