@@ -69,11 +69,14 @@ def test_what_the_variables_say(status: str, charge: str, expected: tuple[float,
     assert (said[Role.ON_BATTERY], said[Role.BATTERY], said[Role.BATTERY_LOW]) == pytest.approx(expected)
 
 
+def test_a_supply_that_tells_no_charge_still_tells_that_mains_is_gone() -> None:
+    assert readings({"ups.status": "OB LB"}, 0.15) == {Role.ON_BATTERY: 1.0, Role.BATTERY_LOW: 1.0}
+
+
 @pytest.mark.parametrize(
     ("variables", "sentence"),
     [
         ({}, "upsd gives no ups.status"),
-        ({"ups.status": "OL"}, "upsd gives no battery.charge"),
         ({"ups.status": "OL", "battery.charge": "full"}, "battery.charge = 'full': no number"),
         ({"ups.status": "OL", "battery.charge": "nan"}, "battery.charge = nan: 0 .. 100 is allowed"),
         ({"ups.status": "OL", "battery.charge": "120"}, "battery.charge = 120: 0 .. 100 is allowed"),

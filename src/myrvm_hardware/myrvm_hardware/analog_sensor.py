@@ -70,9 +70,11 @@ class AnalogSensor:
     @property
     def problem(self) -> str:
         """Why a reading is unknown, and by which rule the machine goes on; empty when all are known."""
-        if None not in self.readings().values():
+        unknown = [role.name.lower() for role, value in self.readings().items() if value is None]
+        if not unknown:
             return ""
-        return f"{self.name}: {self.thread.problem or self._refusal or 'no sample yet'} ({RULES[self.name]})"
+        why = self.thread.problem or self._refusal or f"{' and '.join(unknown)} not told"
+        return f"{self.name}: {why} ({RULES[self.name]})"
 
     def _work(self) -> None:
         while not self.thread.stopping.is_set():

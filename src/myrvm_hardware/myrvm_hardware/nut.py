@@ -57,20 +57,21 @@ class Listing:
 
 
 def readings(variables: dict[str, str], low_charge: float) -> dict[Role, float]:
-    """What the variables of a supply say. Raises DeviceError."""
+    """What the variables of a supply say; one that tells no charge leaves it out. Raises DeviceError."""
     status = variables.get("ups.status", "").split()
     if not status:
         raise DeviceError("upsd gives no ups.status")
-    try:
-        charge = float(variables["battery.charge"]) / 100.0
-    except KeyError as error:
-        raise DeviceError("upsd gives no battery.charge") from error
-    except ValueError as error:
-        raise DeviceError(f"upsd gives battery.charge = {variables['battery.charge']!r}: no number") from error
-    if not 0.0 <= charge <= 1.0:
-        raise DeviceError(f"upsd gives battery.charge = {charge * 100:g}: 0 .. 100 is allowed")
-    low = "LB" in status or charge <= low_charge
-    return {Role.ON_BATTERY: float("OB" in status), Role.BATTERY: charge, Role.BATTERY_LOW: float(low)}
+    said = {Role.ON_BATTERY: float("OB" in status), Role.BATTERY_LOW: float("LB" in status)}
+    if text := variables.get("battery.charge", ""):
+        try:
+            charge = float(text) / 100.0
+        except ValueError as error:
+            raise DeviceError(f"upsd gives battery.charge = {text!r}: no number") from error
+        if not 0.0 <= charge <= 1.0:
+            raise DeviceError(f"upsd gives battery.charge = {charge * 100:g}: 0 .. 100 is allowed")
+        said[Role.BATTERY] = charge
+        said[Role.BATTERY_LOW] = float("LB" in status or charge <= low_charge)
+    return said
 
 
 class NutServer:
@@ -93,7 +94,7 @@ class NutServer:
             raise DeviceError(f"upsd at {self._address[0]}:{self._address[1]} is not reached: {error}") from error
 
     def read(self) -> dict[Role, float]:
-        """On battery, charge 0 .. 1, battery low. Raises DeviceError."""
+        """On battery, charge 0 .. 1 where it is told, battery low. Raises DeviceError."""
         if self._socket is None:
             raise DeviceError("upsd is not connected")
         listing = Listing(self._ups)

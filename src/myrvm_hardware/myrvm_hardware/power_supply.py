@@ -29,7 +29,7 @@ class PowerSupply:
         self.read()
 
     def read(self) -> dict[Role, float]:
-        """On battery, its charge 0 .. 1, battery low. Raises DeviceError."""
+        """On battery, its charge 0 .. 1 where it is told, battery low. Raises DeviceError."""
         supplies = {folder.name: text(folder / "type") for folder in sorted(self._folder.glob("*"))}
         batteries = [name for name, kind in supplies.items() if kind == "Battery" and self._battery in ("", name)]
         if not batteries:
@@ -39,12 +39,15 @@ class PowerSupply:
         mains = [name for name, kind in supplies.items() if kind in MAINS_TYPES]
         discharging = text(folder / "status") == "Discharging"
         online = [name for name in mains if text(self._folder / name / "online") not in ("", "0")]
+        # A supply that is online may give too little: a battery that empties carries the machine.
+        on_battery = discharging or (bool(mains) and not online)
+        low = text(folder / "capacity_level") in LOW_LEVELS
+        if not (folder / "capacity").exists():
+            return {Role.ON_BATTERY: float(on_battery), Role.BATTERY_LOW: float(low)}
         charge = number(folder / "capacity") / 100.0
         if not 0.0 <= charge <= 1.0:
             raise DeviceError(f"{folder / 'capacity'} is {charge * 100:g}: 0 .. 100 is allowed")
-        low = charge <= self._low_charge or text(folder / "capacity_level") in LOW_LEVELS
-        # A supply that is online may yet give nothing: the battery that empties says it too.
-        on_battery = not online if mains else discharging
+        low = low or charge <= self._low_charge
         return {Role.ON_BATTERY: float(on_battery), Role.BATTERY: charge, Role.BATTERY_LOW: float(low)}
 
     def close(self) -> None:

@@ -235,4 +235,5 @@ def _reading(name: str, group: SourceSettings, sample: Mapping[Role, float]) -> 
         return f"{value:.4g} {UNITS[name]} (raw {raw:.6g})"
     mains = "on battery" if sample[Role.ON_BATTERY] else "on mains"
     low = ", low" if sample[Role.BATTERY_LOW] else ""
-    return f"{mains}, battery {sample[Role.BATTERY]:.0%}{low}"
+    charge = f"{sample[Role.BATTERY]:.0%}" if Role.BATTERY in sample else "of unknown charge"
+    return f"{mains}, battery {charge}{low}"
