@@ -29,7 +29,7 @@ from myrvm_system import shared_memory, start_up
 from myrvm_system.process import look
 
 RESPAWN = Backoff(0.1, 5.0)
-LOOK_S, STILL_LOOKS = 1.0, 4  # the manager acts five times a second: one that stands still for so long is replaced
+LOOK_S, STILL_LOOKS = 1.0, 3  # the manager acts five times a second: one that stands still for so long is replaced
 STEADY_S = 10.0  # a process that lived so long starts again without a wait
 POLITE = 0.6, 0.2  # shares of the time to stop: after SIGINT, after SIGTERM; SIGKILL then
 
