@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,11 @@ class Bench:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
+
+    @property
+    def open_files(self) -> int:
+        """Descriptors of the chip's process."""
+        return len(list(Path(f"/proc/{self._process.pid}/fd").iterdir()))
 
     def do(self, command: str) -> Any:
         """A command of `myrvm_sim.bare_chip`, done when this returns."""
@@ -109,6 +116,39 @@ def test_a_chip_that_vanishes_is_said_and_can_be_opened_again(bench: Bench) -> N
     lines.open({"entry": Input()})
     assert lines.levels() == {"entry": False}
     lines.close()
+
+
+def test_a_second_chip_does_not_take_the_place_of_one_that_runs(bench: Bench, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "myrvm_sim.bare_chip", str(tmp_path)]
+    second = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False)
+    assert "is there already: another cabinet runs" in second.stderr
+    assert find_chip("bare-chip") == CHIP
+
+
+def test_threads_and_children_use_the_chip_at_once_and_leave_nothing_behind(bench: Bench) -> None:
+    def use(offset: int) -> None:
+        for _ in range(30):
+            lines = Lines(CHIP, {"motor": offset})
+            lines.open({"motor": Output()})
+            for active in (True, False, True):
+                lines.set({"motor": active})
+                assert lines.levels() == {"motor": active}
+            lines.close()
+
+    use(8)
+    ours, theirs = len(os.listdir("/proc/self/fd")), bench.open_files  # noqa: PTH208  # the folder's own among them
+    child = os.fork()  # before the threads: it would have their lines too
+    if not child:
+        use(9)
+        os._exit(0)
+    with ThreadPoolExecutor(8) as threads:
+        for result in [threads.submit(use, offset) for offset in range(8)]:
+            result.result(60.0)
+    assert os.waitpid(child, 0)[1] == 0
+    idle = 8  # connections that are kept
+    assert len(os.listdir("/proc/self/fd")) <= ours + idle  # noqa: PTH208
+    assert bench.open_files <= theirs + idle
+    assert [bench.do(f"level {offset}") for offset in range(10)] == [0] * 10
 
 
 @pytest.mark.parametrize("refusal", [errno.EINVAL, errno.EOPNOTSUPP, 524])

@@ -49,6 +49,12 @@ class GpioServer:
     def __init__(self, path: Path, chip: Chip, exclusively: Callable[[], AbstractContextManager[int]]) -> None:
         if len(os.fsencode(path)) > LONGEST_PATH:
             raise RvmError(f"{path} is too long for a GPIO chip's socket: {LONGEST_PATH} bytes are allowed")
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe,
+            contextlib.suppress(FileNotFoundError, ConnectionRefusedError),
+        ):
+            probe.connect(str(path))
+            raise RvmError(f"GPIO chip {path} is there already: another cabinet runs")
         self.path, self._chip, self._exclusively = path, chip, exclusively
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
