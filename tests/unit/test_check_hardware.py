@@ -13,7 +13,10 @@ from typing import Any
 
 import pytest
 import yaml
+from myrvm_hardware.drivers import Role
 from myrvm_hardware.gpio_lines import Lines, Output
+from myrvm_hardware.gpiod_sensors import GpiodSensors
+from myrvm_hardware.settings import SensorSettings
 from myrvm_sim.cabinet_client import CabinetClient
 from myrvm_system.cli import app
 from typer.testing import CliRunner
@@ -86,6 +89,22 @@ def test_the_desk_profile_holds_on_the_desk(cabinet: CabinetClient) -> None:
         assert said in table
     cabinet.set_door(True)
     assert "DOOR), free, active" in "\n".join(run("--hardware", "desk")[1])
+
+
+def test_a_serving_machine_is_not_disturbed(cabinet: CabinetClient) -> None:
+    settings = check.settings(check.default_files("desk"))["sensor"]
+    assert isinstance(settings, SensorSettings)
+    sensors = GpiodSensors(settings.device, settings)
+    sensors.open()
+    try:
+        code, lines = run("--hardware", "desk")
+        assert code == 0, "\n".join(lines)
+        assert any(line.startswith("ok    sensor entry: ") and line.endswith("in use by myrvm") for line in lines)
+        cabinet.stick_line("ENTRY", True)
+        edges, lost = sensors.read_edges(LIMIT_S)
+    finally:
+        sensors.close()
+    assert ([(edge.role, edge.active) for edge in edges], lost) == ([(Role.ENTRY, True)], 0)
 
 
 def test_a_profile_is_added_without_code(installation: Path, chip: subprocess.Popen[str]) -> None:

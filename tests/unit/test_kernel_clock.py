@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from myrvm_hardware.kernel_clock import CERTAIN_NS, STEP_NS, KernelClock, since_epoch_ns
@@ -59,14 +60,14 @@ def test_a_clock_that_is_set_is_taken_at_once_and_told() -> None:
     assert converter.jumps == 2
 
 
-def test_a_small_change_is_followed_slowly() -> None:
+def test_a_small_change_is_followed_by_and_by() -> None:
     clocks = Clocks()
     converter = clocks.converter()
     clocks.epoch -= 0.05 * SECOND
     before = converter.since_epoch_ns(clocks.monotonic)
-    errors = []
+    errors: list[float] = []
     for _ in range(60):
-        clocks.advance(SECOND)
+        clocks.advance(SECOND // 100)
         now = converter.since_epoch_ns(clocks.monotonic)
         assert now > before
         before = now
@@ -74,6 +75,26 @@ def test_a_small_change_is_followed_slowly() -> None:
     assert errors[0] > 0.045 * SECOND
     assert errors[-1] < 100_000
     assert converter.jumps == 0
+
+
+@pytest.mark.parametrize("rate", [1 / 12, -1 / 12])
+def test_the_fastest_slew_of_an_ntp_daemon_is_no_jump(rate: float) -> None:
+    clocks = Clocks()
+    converter = clocks.converter()
+    clocks.drift = rate  # chrony's maxslewrate
+    for _ in range(200):
+        clocks.advance(SECOND // 2)
+        assert abs(converter.since_epoch_ns(clocks.monotonic) - clocks.epoch) < 100_000
+    assert converter.jumps == 0
+
+
+def test_an_edge_of_before_a_jump_is_told_in_the_new_time() -> None:
+    clocks = Clocks()
+    converter = clocks.converter()
+    edge_ns, told = clocks.monotonic, clocks.epoch
+    clocks.advance(SECOND)
+    clocks.epoch += 3600 * SECOND
+    assert abs(converter.since_epoch_ns(edge_ns) - told - 3600 * SECOND) < 100_000
 
 
 def test_an_interrupted_measurement_moves_nothing() -> None:

@@ -1,8 +1,8 @@
 """Kernel time (CLOCK_MONOTONIC, ns) turned into ROS time (ns since the epoch): the one converter of a process.
 
 The two clocks run apart while NTP slews the time of day, and jump apart when it is set. The offset between them is
-measured at each conversion, one clock read between two reads of the other; a small change is followed slowly, so that
-stamps never go backwards, a large one is a jump of the clock and is taken at once.
+measured at each conversion, one clock read between two reads of the other; a small change is followed by and by, so
+that stamps never go backwards, a large one is a jump of the clock and is taken at once.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import threading
 import time
 from collections.abc import Callable
 
-STEP_NS = 100_000_000  # a larger error is a jump; NTP slews what is smaller
-SLEW = 1e-3  # part of the time that goes by; the kernel slews the time of day by half of that at most
-CERTAIN_NS = 1_000_000  # a measurement that was interrupted for longer says nothing
+STEP_NS = 100_000_000  # a larger error is a jump
+SLEW = 0.1  # part of the time that goes by; chrony slews the time of day by a twelfth at most, the kernel by 0.05 %
+CERTAIN_NS = 50_000  # a measurement that was interrupted for longer says nothing
 TRIES = 3
 
 
