@@ -5,7 +5,7 @@ SETUP := $(PYTHON) deploy/desk/setup.py
 IN_DESK := . .venv/desk.sh &&
 CODE := src deploy launch tests models
 
-.PHONY: help setup demo desk test lint format bench powercut device-vm lock clean
+.PHONY: help setup demo desk test lint format bench powercut kills soak device-vm lock clean
 
 help:  ## List the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 10
@@ -36,10 +36,19 @@ bench:  ## Print the tables of figures, each with its peer in the same run
 	@$(SETUP) dev torch
 	@$(IN_DESK) for bench in tests/bench/bench_*.py; do echo "== $$bench"; python $$bench || exit 1; done
 
-powercut:  ## Cut the power 1,000 times inside deposits, start again, audit; then show that a sync left out is seen
+powercut:  ## Cut the power 1,000 times in process and 100 times with real processes, audit; show that a sync left out is seen
 	@$(SETUP) dev
 	@$(IN_DESK) python tests/powercut/campaign.py --cuts 1000 $(ARGS)
 	@$(IN_DESK) set -o pipefail; ! python tests/powercut/campaign.py --cuts 100 --synchronous NORMAL | tail -1
+	@$(IN_DESK) python tests/powercut/real.py --cuts 100
+
+kills:  ## Kill and freeze each node at each state of a deposit, 20 times each, audit; goes on where it stopped (hours)
+	@$(SETUP) dev
+	@$(IN_DESK) python tests/soak/kills.py $(ARGS)
+
+soak:  ## An hour of deposits with both cores saturated: no false restart, nothing grows (ARGS="--minutes 10")
+	@$(SETUP) dev
+	@$(IN_DESK) python tests/soak/soak.py $(ARGS)
 
 device-vm:  ## Boot a Debian machine in QEMU: driver tests on the real kernel, then 20 power cuts (root, Debian 12)
 	@$(SETUP) dev
