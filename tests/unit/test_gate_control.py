@@ -22,6 +22,8 @@ SETTINGS = ActuatorSettings(
     reopen_first_s=0.01,
     reopen_longest_s=0.01,
     travel_limit_s=5.0,
+    dwell_s=1.0,
+    belt_line="17",
     second_gate=SecondGateSettings(name="upper", travel_limit_s=5.0),
 )
 
@@ -45,6 +47,7 @@ class Driver:
         self.told.append("open")
 
     def drive(self, directions: Mapping[str, Direction]) -> None:
+        assert sum(map(bool, directions.values())) < 2
         self.told.append(", ".join(f"{gate} {way.name}" for gate, way in directions.items() if way) or "OFF")
 
     def keep(self) -> bool:
@@ -201,6 +204,21 @@ def test_only_one_gate_moves_or_is_open() -> None:
     assert gate.command(Verb.STOP, "d") == (Refusal.NONE, "")
     assert gate.upper[-1].outcome == Outcome.CANCELLED
     assert gate.command(Verb.HOME, "e", "cellar") == (Refusal.UNKNOWN, "")
+    gate.control.stop()
+
+
+def test_a_belt_runs_while_the_gate_is_open_to_the_bin_and_a_hand_stops_it() -> None:
+    gate = Fixture()
+    gate.move()
+    gate.arrive(EndSwitch.BIN)
+    gate.wait(lambda: gate.driver.told[-1] == "belt TO_BIN")
+    gate.driver.active.add(Role.HAND)
+    gate.driver.edges.put(Edge(Role.HAND, True, 1))
+    gate.wait(lambda: gate.driver.told[-1] == "OFF")
+    assert gate.seen[-1].outcome == Outcome.RUNNING
+    gate.driver.active.clear()
+    gate.arrive(EndSwitch.CLOSED)  # so that the way back is none
+    gate.wait(lambda: gate.seen[-1].outcome == Outcome.DONE)
     gate.control.stop()
 
 

@@ -138,8 +138,11 @@ class EndSwitch(IntEnum):
     IMPOSSIBLE = 5
 
 
+BELT = "belt"  # the conveyor among the motors; it runs TO_BIN
+
+
 class GateDriver(Protocol):
-    """Motors and end switches of all gates, by gate, and the interlocks. `off` may be called from any thread.
+    """Motors and end switches of all gates, by gate, the belt (`BELT`) and the interlocks. `off`: from any thread.
 
     While it is open, one thread reads the interlocks (`read_edges`); everything else is called by one thread at a time.
     Built as `Driver(device, settings)`; `interlocks` names the roles from then on.

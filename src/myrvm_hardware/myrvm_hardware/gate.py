@@ -11,7 +11,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from enum import IntEnum
 
-from myrvm_hardware.drivers import Direction, EndSwitch, Role
+from myrvm_hardware.drivers import BELT, Direction, EndSwitch, Role
 from myrvm_hardware.motor_safety import HeldError, MotorSafety
 from myrvm_hardware.settings import GateSettings
 
@@ -232,7 +232,7 @@ class Gate:
 
     def _accept(self) -> Generator[None, None, None]:
         yield from self._drive(EndSwitch.BIN)
-        yield from self._wait_open(self._settings.dwell_s)
+        yield from self._wait_open(self._settings.dwell_s, belt=BELT in self._safety.directions)
         yield from self._drive(EndSwitch.CLOSED)
 
     def _return(self) -> Generator[None, None, None]:
@@ -290,14 +290,17 @@ class Gate:
         since_s = max(self._over_s, self._safety.started_s(self.name))  # a motor that rested drew nothing
         return fresh and self._over_s > float("-inf") and self._now_s - since_s >= self._settings.current_time_s
 
-    def _wait_open(self, duration_s: float) -> Generator[None, None, None]:
+    def _wait_open(self, duration_s: float, belt: bool = False) -> Generator[None, None, None]:
         # The motor is off: a hand that takes the item out is welcome, and the gate does not close on it.
         self._waiting_open = True
         start_s = self._now_s
+        if belt and duration_s > 0.0 and not self._safety.obstacles(start_s):
+            self._safety.run(BELT, Direction.TO_BIN, start_s, duration_s)  # a hand stops it, and it stays off
         while self._now_s - start_s < duration_s or (
             self._safety.obstacles(self._now_s) and self._now_s - start_s < duration_s + self._settings.hand_limit_s
         ):
             yield
+        self._stop_belt()
         self._waiting_open = False
 
     def _towards(self, target: EndSwitch) -> Direction:
@@ -326,8 +329,14 @@ class Gate:
         self._safety.stop(self.name, self._now_s)
         self._run_time_s = self._safety.run_time_s(self.name, self._now_s)
 
+    def _stop_belt(self) -> None:
+        if BELT in self._safety.directions:
+            self._safety.stop(BELT, self._now_s)
+
     def _end(self, outcome: Outcome) -> None:
         self._stop()
+        if self._movement is not None:  # else the belt is another gate's
+            self._stop_belt()
         self._waiting_open = False
         if self._movement is None:
             return

@@ -18,7 +18,7 @@ from myrvm_core.backoff import Backoff
 from myrvm_core.errors import DeviceError
 
 from myrvm_hardware.device_thread import DeviceThread
-from myrvm_hardware.drivers import Direction, Edge, EndSwitch, GateDriver, Role
+from myrvm_hardware.drivers import BELT, Direction, Edge, EndSwitch, GateDriver, Role
 from myrvm_hardware.gate import Gate, Refusal, Snapshot, Verb
 from myrvm_hardware.interlock_watch import InterlockWatch
 from myrvm_hardware.motor_guard import real_time
@@ -55,7 +55,7 @@ class GateControl:
         self._driver, self._changed, self._interlocks_changed, self._log = driver, changed, interlocks_changed, log
         self._poll_s = settings.poll_period_s
         limits = Limits(
-            max(gate.travel_limit_s for gate in settings.gates),
+            settings.longest_run_s,
             settings.dead_time_s,
             settings.duty_s,
             settings.duty_window_s,
@@ -63,7 +63,8 @@ class GateControl:
             settings.interlock_stale_s,
         )
         watched = Interlocks(driver.interlocks, limits.clear_s, limits.stale_s)
-        self._safety = MotorSafety([gate.name for gate in settings.gates], watched, limits)
+        belt = [BELT] if settings.belt_line else []
+        self._safety = MotorSafety([*(gate.name for gate in settings.gates), *belt], watched, limits)
         self._gates = {gate.name: Gate(gate, self._safety) for gate in settings.gates}
         self._wake = threading.Condition(threading.RLock())
         self._woken = False

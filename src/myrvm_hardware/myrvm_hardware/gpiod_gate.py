@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from myrvm_core.errors import DeviceError, SettingsError
 
-from myrvm_hardware.drivers import Direction, Edge, EndSwitch, Role
+from myrvm_hardware.drivers import BELT, Direction, Edge, EndSwitch, Role
 from myrvm_hardware.gpio_lines import Input, Lines, Output, parse_lines
 from myrvm_hardware.guard_process import GuardProcess
 from myrvm_hardware.settings import ActuatorSettings
@@ -35,7 +35,7 @@ class GpiodGate:
         if unknown := [name for name in inverse if name not in roles]:
             raise SettingsError(f"actuator.normally_closed: {unknown[0]!r} is not known; allowed: {', '.join(roles)}")
         self._silence_s = settings.guard_silence_s
-        self._bound_s = max(gate.travel_limit_s for gate in settings.gates) + BOUND_MARGIN_S
+        self._bound_s = settings.longest_run_s + BOUND_MARGIN_S
         if settings.duty_s < self._bound_s:
             raise SettingsError(
                 f"actuator.duty_s = {settings.duty_s:g} is not allowed: {self._bound_s:g} or more, the longest run"
@@ -47,6 +47,8 @@ class GpiodGate:
             name: Input(active_low=settings.active_low != (name in inverse), bias=bias) for name in roles
         }
         self._gates = tuple(gate.name for gate in settings.gates)
+        if BELT in self._gates:
+            raise SettingsError(f"actuator: {BELT} is no name for a gate")
         if len(set(self._gates)) < len(self._gates):
             raise SettingsError(f"actuator.second_gate.name: {self._gates[1]} is the name of the first gate too")
         for gate, where in zip(settings.gates, ("actuator", "actuator.second_gate"), strict=False):
@@ -61,7 +63,12 @@ class GpiodGate:
             watchdog = parse_lines("", [f"{WATCHDOG}={settings.watchdog_line}"], [WATCHDOG], all_of_them=True)
             _add("actuator.watchdog_line", lines, watchdog)
             self._settings[WATCHDOG] = Output()
-        self._motors = [f"{gate} {way}" for gate in self._gates for way in MOTOR]
+        self._motors = {f"{gate} {name}": (gate, way) for gate in self._gates for name, way in MOTOR.items()}
+        if settings.belt_line:
+            belt = parse_lines("", [f"{BELT}={settings.belt_line}"], [BELT], all_of_them=True)
+            _add("actuator.belt_line", lines, belt)
+            self._settings[BELT] = Output()
+            self._motors[BELT] = (BELT, Direction.TO_BIN)
         self._lines = Lines(device, lines)
         self._guard: GuardProcess | None = None
         self._lock = threading.Lock()  # nobody switches while the lines are given back
@@ -81,7 +88,7 @@ class GpiodGate:
 
     def drive(self, directions: Mapping[str, Direction]) -> None:
         """Set all motor lines at once, never both of a motor; the guard is told before or after. Raises DeviceError."""
-        values = {f"{gate} {way}": directions[gate] == wanted for gate in self._gates for way, wanted in MOTOR.items()}
+        values = {line: directions[motor] == way for line, (motor, way) in self._motors.items()}
         with self._lock:
             guard = self._open_guard()
             if any(values.values()):

@@ -11,6 +11,7 @@ Source of the ioctls: linux/gpio.h, struct gpio_v2_line_values.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import select
@@ -47,19 +48,27 @@ def real_time(priority: int) -> bool:
 
 
 class Guard:
-    """Judges what it sees; no I/O. Times are monotonic, s."""
+    """Judges what it sees; no I/O. Times are monotonic, s.
+
+    Args:
+        motors: the motor lines, bits by their places in the request.
+        interlocks: the interlock lines, the same.
+        silence_s: longest time without a word while a motor runs.
+        bound_s: longest time that one motor line is on.
+    """
 
     def __init__(self, motors: int, interlocks: int, silence_s: float, bound_s: float) -> None:
         self._motors, self._interlocks = motors, interlocks
         self._silence_s, self._bound_s = silence_s, bound_s
-        self._heard_s = self._on_s = 0.0
-        self._on = self._tripped = False
+        self._heard_s = 0.0
+        self._since_s: dict[int, float] = {}  # of each motor line that is on
+        self._tripped = False
         self.armed = False
 
     @property
     def watching(self) -> bool:
         """Whether a motor runs or is about to."""
-        return self.armed or self._on
+        return self.armed or bool(self._since_s)
 
     def heard(self, words: bytes, now_s: float) -> None:
         """What came through the pipe. After a trip only a rest makes good."""
@@ -70,10 +79,8 @@ class Guard:
 
     def judge(self, active: int, now_s: float) -> bytes:
         """The lines as they are; why the motors must be switched off, or nothing."""
-        on = bool(active & self._motors)
-        if on and not self._on:
-            self._on_s = now_s
-        self._on = on
+        on = [place for place in range(64) if (active & self._motors) >> place & 1]
+        self._since_s = {place: self._since_s.get(place, now_s) for place in on}
         why = self._why(active, now_s) if on else b""
         self._tripped = self._tripped or bool(why)
         return why
@@ -85,7 +92,7 @@ class Guard:
             return UNANNOUNCED
         if now_s - self._heard_s > self._silence_s:
             return SILENT
-        return TOO_LONG if now_s - self._on_s > self._bound_s else b""
+        return TOO_LONG if now_s - min(self._since_s.values()) > self._bound_s else b""
 
 
 def watch(line_fd: int, pipe_fd: int, word_fd: int, motors: int, guard: Guard, interlocks: int) -> None:
@@ -126,7 +133,8 @@ def main(arguments: list[str]) -> int:
     except OSError:
         return 1  # the chip is gone, or nobody hears us
     finally:
-        set_values(line_fd, 0, motors)
+        with contextlib.suppress(OSError):  # the chip is gone, and with it what it drove
+            set_values(line_fd, 0, motors)
     return 0
 
 

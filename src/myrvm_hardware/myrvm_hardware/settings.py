@@ -321,6 +321,9 @@ class ActuatorSettings(GateSettings):
         minimum=0.05,
         maximum=5.0,
     )
+    belt_line: str = setting(
+        "", "Output line of a conveyor that runs while a gate is open to the bin; empty: there is none."
+    )
     watchdog_line: str = setting(
         "", "Output line that is toggled while a motor runs, for a monostable in the motor's supply; empty: none."
     )
@@ -342,3 +345,9 @@ class ActuatorSettings(GateSettings):
     def gates(self) -> tuple[GateSettings, ...]:
         """The gates that there are."""
         return (self, self.second_gate) if self.second_gate.name else (self,)
+
+    @property
+    def longest_run_s(self) -> float:
+        """Longest time that any motor may run at a stretch."""
+        belt_s = [gate.dwell_s for gate in self.gates] if self.belt_line else []
+        return max([gate.travel_limit_s for gate in self.gates] + belt_s)
