@@ -41,7 +41,7 @@ def test_a_technician_at_work(machine: Any) -> None:
     assert rvm("selftest") == "the machine is SERVING: take it out of service first (rvm maintenance on), or --short"
     assert rvm("maintenance", "off") == "the machine is not in maintenance: SERVING"
     lamp, door = gpio("STATUS_LAMP"), gpio("DOOR")
-    assert (lamp["active"], lamp["consumer"], lamp["purposes"]) == (True, "myrvm", ["actuator status_lamp"])
+    assert (lamp["active"], lamp["consumer"], lamp["purposes"]) == (True, "myrvm", ["actuator outputs status_lamp"])
     assert (door["active"], door["direction"], door["told"]) == (False, "input", "actuator")
 
     assert rvm("maintenance", "on") == "MAINTENANCE"

@@ -59,10 +59,10 @@ def profile(tmp_path: Path, text: str = PROFILE) -> list[Purpose]:
 
 def test_purposes_of_a_profile(tmp_path: Path):
     found = profile(tmp_path)
-    assert [(one.node, one.name, one.chip, one.line) for one in found] == [
-        ("sensor", "entry", "bare-chip", "line0"), ("sensor", "drop", "bare-chip", "1"),
-        ("actuator", "to_bin", CHIP, "line2"), ("actuator", "to_customer", CHIP, "3"),
-        ("actuator", "buzzer", CHIP, "line4"), ("actuator", "watchdog", CHIP, "line5"),
+    assert [(one.node, one.group, one.name, one.chip, one.line) for one in found] == [
+        ("sensor", "", "entry", "bare-chip", "line0"), ("sensor", "", "drop", "bare-chip", "1"),
+        ("actuator", "", "to_bin", CHIP, "line2"), ("actuator", "", "to_customer", CHIP, "3"),
+        ("actuator", "outputs", "buzzer", CHIP, "line4"), ("actuator", "", "watchdog", CHIP, "line5"),
     ]  # fmt: skip
 
 
@@ -94,11 +94,11 @@ def test_lines_with_users_flags_levels_and_purposes(chip: str, tmp_path: Path):
 def test_the_table_and_the_document_say_the_same(chip: str, tmp_path: Path):
     lines, problems = look(profile(tmp_path), lambda _: None)
     document = json.loads(json.dumps(as_json(lines, problems)))
-    assert document["lines"][4]["purposes"] == ["actuator buzzer"]
+    assert document["lines"][4]["purposes"] == ["actuator outputs buzzer"]
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(table(lines))
     shown = console.export_text()
-    assert "actuator buzzer" in shown
+    assert "actuator outputs buzzer" in shown
     assert "bare-chip" in shown
 
 

@@ -164,7 +164,7 @@ def test_lamps_stay_off_while_it_is_dark():
 
 
 def settings(**changes: Any) -> ActuatorSettings:
-    return ActuatorSettings.model_validate({"outputs": {"lines": ["fan=3", "buzzer=BUZZER"], **changes}})
+    return ActuatorSettings.model_validate({"outputs": {"lines": ["fan=23", "buzzer=BUZZER"], **changes}})
 
 
 def test_safe_values_come_from_the_profile():
@@ -175,10 +175,10 @@ def test_safe_values_come_from_the_profile():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"lines": ["Fan=3"]}, "actuator.outputs.lines: name 'Fan' is not allowed"),
+        ({"lines": ["Fan=23"]}, "actuator.outputs.lines: name 'Fan' is not allowed"),
         ({"lines": ["fan"]}, "actuator.outputs.lines: 'fan' is not allowed"),
-        ({"lines": ["fan=3", "fan=4"]}, "actuator.outputs.lines: fan is there twice"),
-        ({"lines": ["fan=3", "pump=3"]}, "actuator.outputs.lines: line 3 is there twice"),
+        ({"lines": ["fan=23", "fan=24"]}, "actuator.outputs.lines: fan is there twice"),
+        ({"lines": ["fan=23", "pump=23"]}, "actuator.outputs.lines: line 23 is there twice"),
         ({"lines": ["fan=6"]}, "actuator.outputs.lines: fan=6 is a line of the gate too"),
         ({"safe_on": ["lamp"]}, "actuator.outputs.safe_on: 'lamp' is not in actuator.outputs.lines"),
         ({"active_low": ["lamp"]}, "actuator.outputs.active_low: 'lamp' is not in actuator.outputs.lines"),

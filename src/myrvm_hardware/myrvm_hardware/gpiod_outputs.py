@@ -28,7 +28,9 @@ class GpiodOutputs:
                 raise SettingsError(f"{WHERE}.{parameter}: {unknown[0]!r} is not in {WHERE}.lines")
         device = outputs.device or settings.device
         if device == settings.device:
-            taken = {entry.partition("=")[2].strip() for entry in (*settings.motor_lines, *settings.switch_lines)}
+            gates = [entry for gate in settings.gates for entry in (*gate.motor_lines, *gate.switch_lines)]
+            taken = {entry.partition("=")[2].strip() for entry in (*gates, *settings.interlock_lines)}
+            taken |= {settings.watchdog_line, settings.belt_line}
             if shared := [entry for entry in outputs.lines if entry.partition("=")[2].strip() in taken]:
                 raise SettingsError(f"{WHERE}.lines: {shared[0]} is a line of the gate too")
         self.safe_on = {name: name in outputs.safe_on for name in lines}

@@ -39,14 +39,14 @@ class Levels:
 
     def of(self, purpose: Purpose) -> bool | None:
         """Whether the line of `purpose` is active; None where no node says so."""
-        latest, name = self._client.latest, purpose.name
+        latest, group, name = self._client.latest, purpose.group, purpose.name
         gate: GateState | None = latest.get("actuator/state")
         known = facts(latest.get("sensors/state"), latest.get("actuator/outputs"), gate, {})
-        if known.outputs is not None and name in known.outputs:
-            return known.outputs[name]
-        if name in known.levels:
+        if group == "outputs":
+            return (known.outputs or {}).get(name)
+        if not group and name in known.levels:
             return known.levels[name]
-        if gate is None or gate.motor_on:
+        if group or gate is None or gate.motor_on:  # a second gate tells elsewhere
             return None
         if name in MOTOR:
             return False

@@ -28,12 +28,19 @@ CLOCKS = {Clock.REALTIME: "real-time clock", Clock.HTE: "hardware clock"}
 
 @dataclass(frozen=True)
 class Purpose:
-    """What a hardware profile says a line is for; `chip` by path, name or label, `line` by name or offset."""
+    """What a hardware profile says a line is for; `chip` by path, name or label, `line` by name or offset.
+
+    `group` is the group of the node's settings in which it stands, such as `outputs`.
+    """
 
     node: str
+    group: str
     name: str
     chip: str
     line: str
+
+    def __str__(self) -> str:
+        return " ".join(word for word in (self.node, self.group, self.name) if word)
 
     def is_of(self, path: str, label: str, offset: int, name: str) -> bool:
         """Whether it is this line of this chip."""
@@ -70,21 +77,21 @@ def purposes(files: Sequence[Path]) -> list[Purpose]:
                 sections.setdefault(str(node), {}).update(section["ros__parameters"])
         except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
             raise SettingsError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
-    return [purpose for node, parameters in sections.items() for purpose in _of_group(node, parameters, "")]
+    return [purpose for node, parameters in sections.items() for purpose in _of_group(node, "", parameters, "")]
 
 
-def _of_group(node: str, parameters: Mapping[str, Any], chip: str) -> Iterator[Purpose]:
+def _of_group(node: str, group: str, parameters: Mapping[str, Any], chip: str) -> Iterator[Purpose]:
     chip = str(parameters.get("chip") or parameters.get("device") or chip)
     for name, value in parameters.items():
         if isinstance(value, dict):
-            yield from _of_group(node, value, chip)  # pyright: ignore[reportUnknownArgumentType]
+            yield from _of_group(node, name, value, chip)  # pyright: ignore[reportUnknownArgumentType]
         elif isinstance(value, list) and name.endswith("lines"):
             for entry in value:  # pyright: ignore[reportUnknownVariableType]
                 purpose, equals, line = str(entry).partition("=")  # pyright: ignore[reportUnknownArgumentType]
                 if equals:
-                    yield Purpose(node, purpose.strip(), chip, line.strip())
+                    yield Purpose(node, group, purpose.strip(), chip, line.strip())
         elif name.endswith("_line") and isinstance(value, str | int) and value != "":
-            yield Purpose(node, name.removesuffix("_line"), chip, str(value))
+            yield Purpose(node, group, name.removesuffix("_line"), chip, str(value))
 
 
 def look(known: Sequence[Purpose], heard: Callable[[Purpose], bool | None]) -> tuple[list[LineView], list[str]]:
@@ -125,7 +132,7 @@ def _lines_of(
             flags=tuple(_flags(info)),
             active=told[0] if told else None if info.used else _read(chip, offset),
             told=its[0].node if told else "",
-            purposes=tuple(f"{purpose.node} {purpose.name}" for purpose in its),
+            purposes=tuple(map(str, its)),
         )
 
 
