@@ -195,7 +195,9 @@ class Campaign:
         any_s = chance.uniform(0.0, ANY_S)
         late_s = chance.choice([0.0, chance.uniform(0.0, LATE_S)])
         customer.on_state = lambda message: seen.extend(
-            name for name in STATES if message.state == getattr(DepositState, name) and message.deposit_id
+            name
+            for name in STATES
+            if message.state == getattr(DepositState, name) and (message.deposit_id or name == "SHOWING")
         )
         customer.on_gate = lambda gate: seen.append("gate moves") if gate.motor_on else None
 

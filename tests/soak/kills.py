@@ -121,7 +121,8 @@ class Kills:
             seen.append(self._customer.status)
 
         def watch(message: DepositState) -> None:
-            if message.state == getattr(DepositState, state) and message.deposit_id and not hit_s:
+            about_item = message.deposit_id or state == "SHOWING"
+            if message.state == getattr(DepositState, state) and about_item and not hit_s:
                 strike()
 
         if state == "IDLE":
