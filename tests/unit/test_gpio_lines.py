@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -149,6 +150,38 @@ def test_threads_and_children_use_the_chip_at_once_and_leave_nothing_behind(benc
     assert len(os.listdir("/proc/self/fd")) <= ours + idle  # noqa: PTH208
     assert bench.open_files <= theirs + idle
     assert [bench.do(f"level {offset}") for offset in range(10)] == [0] * 10
+
+
+def test_a_chip_that_comes_and_goes_under_everybody_is_an_error_and_nothing_worse(bench: Bench) -> None:
+    done = threading.Event()
+
+    def use(offset: int) -> int:
+        lines, errors = Lines(CHIP, {"motor": offset, "entry": offset + 8}), 0
+        while not done.is_set():
+            try:
+                if not lines.is_open:
+                    lines.open({"motor": Output(), "entry": Input()})
+                lines.set({"motor": True})
+                lines.read_edges(0.001)
+                lines.levels()
+            except DeviceError:
+                errors += 1
+                lines.close()
+        lines.close()
+        return errors
+
+    with ThreadPoolExecutor(4) as threads:
+        results = [threads.submit(use, offset) for offset in range(4)]
+        for _ in range(30):
+            bench.do("unplug")
+            bench.do("plug")
+            time.sleep(0.01)  # used for a while
+        done.set()
+        assert sum(result.result(60.0) for result in results) > 0
+    lines = Lines(CHIP, {"motor": 0})
+    lines.open({"motor": Output(active=True)})
+    assert bench.do("level 0") == 1
+    lines.close()
 
 
 @pytest.mark.parametrize("refusal", [errno.EINVAL, errno.EOPNOTSUPP, 524])
