@@ -117,8 +117,18 @@ def test_a_profile_is_added_without_code(installation: Path, chip: subprocess.Po
             "motor_lines": ["to_bin=6", "to_customer=line7"],
             "switch_lines": ["closed=8", "bin=9", "customer=10"],
             "interlock_lines": ["door=11", "hand=12", "emergency=13"],
+            "normally_closed": ["emergency"],
+            "second_gate": {
+                "name": "sorter",
+                "motor_lines": ["to_bin=0", "to_customer=1"],
+                "switch_lines": ["closed=2", "bin=5", "customer=14"],
+            },
         },
     )
+    assert chip.stdin
+    assert chip.stdout
+    print("drive 2 0", file=chip.stdin, flush=True)
+    chip.stdout.readline()
     nodes = Lines("gpiochip0", {"to_bin": 6, "to_customer": 7})
     nodes.open({"to_bin": Output(), "to_customer": Output()})
     try:
@@ -129,6 +139,8 @@ def test_a_profile_is_added_without_code(installation: Path, chip: subprocess.Po
     assert "ok    sensor entry: gpiochip0 line 3 (line3), free, inactive" in lines
     assert "ok    actuator to_bin: gpiochip0 line 6 (line6), in use by myrvm" in lines
     assert "ok    actuator customer: gpiochip0 line 10 (line10), free, inactive" in lines
+    assert "ok    actuator emergency: gpiochip0 line 13 (line13), free, active" in lines  # its contact is open
+    assert "ok    actuator.second_gate closed: gpiochip0 line 2 (line2), free, active" in lines
     assert any(line.startswith("ok    camera: ") for line in lines)
 
 

@@ -105,22 +105,26 @@ def probe(nodes: Mapping[str, Settings]) -> Iterator[Examined]:
 
 def purposes_of(nodes: Mapping[str, Settings]) -> list[Purpose]:
     """What every line is for that the settings name."""
-    return [purpose for node, settings in nodes.items() for purpose in _purposes(node, settings, "", True)]
+    return [purpose for node, settings in nodes.items() for purpose in _purposes(node, settings, "", False, True)]
 
 
-def _purposes(where: str, settings: Settings, chip: str, on_lines: bool) -> Iterator[Purpose]:
-    """Every `purpose=line` in a setting `*lines`, and every line in a setting `*_line`, of a node and its groups."""
+def _purposes(where: str, settings: Settings, chip: str, active_low: bool, on_lines: bool) -> Iterator[Purpose]:
+    """Every `purpose=line` in a setting `*lines`, and every line in a setting `*_line`, of a node and its groups.
+
+    A group that does not say otherwise has its node's chip, active level and kind of driver.
+    """
     if driver := getattr(settings, "driver", ""):
         on_lines = driver in ON_LINES
     chip = getattr(settings, "device", "") or chip
-    active_low = bool(getattr(settings, "active_low", False))
+    told = getattr(settings, "active_low", active_low)
+    active_low = told if isinstance(told, bool) else active_low  # outputs have a list, and are not read
     bias = getattr(settings, "bias", "auto")
     setup = Input(active_low, ("up" if active_low else "down") if bias == "auto" else bias, edges=False)
     inverse = getattr(settings, "normally_closed", [])
     for name in type(settings).model_fields:
         value = getattr(settings, name)
         if isinstance(value, Settings):
-            yield from _purposes(f"{where}.{name}", value, chip, on_lines)
+            yield from _purposes(f"{where}.{name}", value, chip, active_low, on_lines)
         elif not on_lines:
             continue
         elif name.endswith("lines") and isinstance(value, list):
