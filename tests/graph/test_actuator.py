@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from typing import Any
 
 import pytest
 from lifecycle_msgs.msg import Transition
-from myrvm_interfaces.msg import GateState, NodeHealth
+from myrvm_hardware.wear import FILE
+from myrvm_interfaces.msg import GateState, NodeHealth, SensorReading, SensorState
 from myrvm_interfaces.srv import CommandGate
 from myrvm_sim.cabinet_client import CabinetClient
 from myrvm_sim.physics import Jam, Kind, Place
@@ -25,6 +27,7 @@ class Machine:
     def __init__(self, graph: Any, cabinet: CabinetClient) -> None:
         self.graph = graph
         self.states: list[GateState] = graph.listen(GateState, "actuator/state", qos.STATE)
+        self.interlocks: list[SensorState] = graph.listen(SensorState, "actuator/interlocks", qos.STATE)
         self.beats: list[NodeHealth] = []
         graph.node.create_subscription(NodeHealth, "system/node_health", self._on_beat, qos.HEARTBEAT)
         graph.bring_up("sensor", "desk")
@@ -79,6 +82,10 @@ def place(cabinet: CabinetClient, number: int) -> str:
     return next(item["place"] for item in cabinet.truth()["items"] if item["number"] == number)
 
 
+def level(machine: Machine, role: int) -> int:
+    return next(reading.level for reading in machine.interlocks[-1].readings if reading.role == role)
+
+
 def motor_is_off(cabinet: CabinetClient) -> bool:
     """At the motor itself; the flap may coast on for a moment."""
     return [entry["detail"] for entry in cabinet.log() if entry["what"] == "motor"][-1] == "off"
@@ -89,12 +96,16 @@ def test_an_open_door_stops_the_gate_and_home_closes_it(machine: Machine, cabine
     machine.wait(lambda state: state.motor_on, "motor")
     cabinet.set_door(True)
     assert machine.outcome("a") == GateState.OUTCOME_INTERLOCK
+    machine.graph.wait(lambda: level(machine, SensorReading.ROLE_DOOR) == SensorReading.LEVEL_ACTIVE, "open door")
     assert not machine.states[-1].motor_on
     assert motor_is_off(cabinet)
     assert machine.command("b", Request.HOME).refusal == Request.REFUSED_INTERLOCK
     machine.graph.wait(lambda: machine.beats[-1].level == NodeHealth.WARN, "warning")
     assert machine.beats[-1].message == "gate is held: door is open"
     cabinet.set_door(False)
+    machine.graph.wait(lambda: level(machine, SensorReading.ROLE_DOOR) == SensorReading.LEVEL_INACTIVE, "shut door")
+    machine.interlocks.clear()
+    machine.graph.wait(lambda: len(machine.interlocks) > 2, "interlocks that are told again")
     machine.graph.wait(lambda: machine.command("c", Request.HOME).taken, "home taken")
     assert machine.outcome("c") == GateState.OUTCOME_DONE
 
@@ -144,6 +155,10 @@ def test_the_motor_is_off_whatever_ends_the_movement(machine: Machine, cabinet: 
     assert graph.transition("actuator", Transition.TRANSITION_DEACTIVATE)
     assert motor_is_off(cabinet)
     assert machine.outcome("d") == GateState.OUTCOME_CANCELLED
+    assert level(machine, SensorReading.ROLE_HAND) == SensorReading.LEVEL_UNKNOWN, "nobody watches any more"
+    wear = json.loads((graph.folder / "var" / FILE).read_text())["gate"]
+    assert wear["motor_run_time_s"] == pytest.approx(machine.states[-1].lifetime_motor_run_time_s)
+    assert wear["motor_run_time_s"] > 0.0
 
     assert graph.transition("actuator", Transition.TRANSITION_ACTIVATE)
     machine.wait(

@@ -9,15 +9,15 @@ from collections.abc import Mapping
 
 from myrvm_core.errors import DeviceError, SettingsError
 
-from myrvm_hardware.drivers import BELT, Direction, Edge, EndSwitch, Role
+from myrvm_hardware.drivers import BELT, DIGITAL, Direction, Edge, EndSwitch, Role
 from myrvm_hardware.gpio_lines import Input, Lines, Output, parse_lines
 from myrvm_hardware.guard_process import GuardProcess
 from myrvm_hardware.settings import ActuatorSettings
 
 SWITCHES = {switch.name.lower(): switch for switch in EndSwitch if switch < EndSwitch.BETWEEN}
 MOTOR = {"to_bin": Direction.TO_BIN, "to_customer": Direction.TO_CUSTOMER}
-INTERLOCKS = {role.name.lower(): role for role in (Role.DOOR, Role.HAND, Role.EMERGENCY, Role.POWER_FAIL)}
-OPTIONAL = {Role.POWER_FAIL}
+INTERLOCKS = {role.name.lower(): role for role in DIGITAL}
+REQUIRED = (Role.DOOR, Role.HAND, Role.EMERGENCY)
 WATCHDOG = "watchdog"
 TOGGLE_S = 0.02  # half a period of the watchdog line
 BOUND_MARGIN_S = 0.25  # the guard's bound is the last one
@@ -29,7 +29,7 @@ class GpiodGate:
     def __init__(self, device: str, settings: ActuatorSettings) -> None:
         roles = parse_lines("actuator.interlock_lines", settings.interlock_lines, INTERLOCKS, all_of_them=False)
         self.interlocks = tuple(INTERLOCKS[name] for name in roles)
-        if missing := [role.name.lower() for role in INTERLOCKS.values() if role not in (*self.interlocks, *OPTIONAL)]:
+        if missing := [role.name.lower() for role in REQUIRED if role not in self.interlocks]:
             raise SettingsError(f"actuator.interlock_lines: {', '.join(missing)} is missing: no motor runs without it")
         inverse = [name for name in settings.normally_closed if name]
         if unknown := [name for name in inverse if name not in roles]:

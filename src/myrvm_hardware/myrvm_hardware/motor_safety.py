@@ -83,7 +83,7 @@ class Interlocks:
         """Why no motor may run, a sentence for each input that is in the way."""
         states = {role: self.active(role, now_s) for role in self.roles}
         return {
-            role: f"{role.name.lower()} is unknown" if active is None else SENTENCES.get(role, f"{role.name} is active")
+            role: f"{role.name.lower()} is unknown" if active is None else SENTENCES.get(role, f"{role.name.lower()} is active")
             for role, active in states.items()
             if active is not False
         }

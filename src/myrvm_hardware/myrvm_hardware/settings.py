@@ -297,7 +297,7 @@ class ActuatorSettings(GateSettings):
     active_low: bool = setting(True, "A closed switch or an interlock pulls its line down; the lines are pulled up.")
     interlock_lines: list[str] = setting(
         ["door=3", "hand=4", "emergency=5", "power_fail=11"],
-        "Inputs that stop the motor, as role=line; door, hand and emergency must be there, power_fail may.",
+        "Inputs that stop the motors, as role=line; door, hand and emergency must be there, others may.",
         env="INTERLOCK_GPIO_LINES",
     )
     normally_closed: list[str] = setting(
