@@ -154,6 +154,14 @@ def test_interlocks(host: Host) -> None:
         host.home()
 
 
+def test_a_wire_of_an_interlock_that_chatters_is_a_stop_and_is_over_when_it_is_quiet(host: Host) -> None:
+    host.run()
+    host.cabinet.chatter("HAND", 10_000.0, 1.0)
+    host.off()
+    host.until(lambda: host.do("state")["outcome"] == "INTERLOCK", "end of the command")
+    host.home()
+
+
 def test_faults_that_it_recovers_from(host: Host) -> None:
     faults: dict[str, tuple[Callable[[int], Any], Callable[[], Any]]] = {
         "a frozen process": (

@@ -23,7 +23,7 @@ from myrvm_hardware.drivers import Direction, EndSwitch, Role
 from myrvm_hardware.gpio_lines import Input, Lines, Output, find_chip
 from myrvm_hardware.gpiod_gate import GpiodGate
 from myrvm_hardware.gpiod_sensors import GpiodSensors
-from myrvm_hardware.settings import ActuatorSettings, SensorSettings
+from myrvm_hardware.settings import ActuatorSettings, SecondGateSettings, SensorSettings
 
 CHIP = "/dev/gpiochip0"
 IN_USE = rf"GPIO chip {CHIP}: line 6 \(motor\) is in use by somebody"
@@ -221,6 +221,31 @@ def test_the_gate_driver_never_has_both_directions_on(bench: Bench) -> None:
     gate.drive({"gate": Direction.TO_BIN})
     gate.close()
     assert bench.do("level 6") == 0
+
+
+def test_a_second_gate_a_belt_and_the_watchdog_line(bench: Bench) -> None:
+    second = SecondGateSettings(
+        name="sluice", motor_lines=["to_bin=12", "to_customer=13"], switch_lines=["closed=0", "bin=1", "customer=2"]
+    )
+    gate = GpiodGate(
+        CHIP, ActuatorSettings(second_gate=second, belt_line="15", watchdog_line="14", guard_silence_s=5.0)
+    )
+    gate.open()
+    off = {"gate": Direction.OFF, "sluice": Direction.OFF, "belt": Direction.OFF}
+    for motor, line in (("gate", 6), ("sluice", 12), ("belt", 15)):
+        kicked = bench.do("level 14")
+        gate.drive(off | {motor: Direction.TO_BIN})
+        assert [other for other in (6, 7, 12, 13, 15) if bench.do(f"level {other}")] == [line]
+        assert bench.do("level 14") != kicked
+        assert gate.keep()
+        gate.off()
+        assert bench.do(f"level {line}") == 0
+        gate.drive(off)
+    bench.do("drive 1 0")
+    assert gate.positions() == {"gate": EndSwitch.BETWEEN, "sluice": EndSwitch.BIN}
+    bench.do("drive 5 0")
+    assert [role for role, active in gate.levels().items() if active] == [Role.EMERGENCY]
+    gate.close()
 
 
 def gpiod_version() -> str:
