@@ -52,7 +52,7 @@ class Machine:
             ["nice", "-n", "10", "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "2048",
              "-smp", "2", "-nographic", "-no-reboot", "-nic", "none", "-kernel", f"{WORK}/vmlinuz",
              "-initrd", f"{WORK}/ramdisk.img", "-append", "root=/dev/vda console=ttyS0 quiet panic=-1 "
-             f"myrvm.task={task} myrvm.home={HOME} {'' if task == 'conformance' else BARE}",
+             f"myrvm.task={task} myrvm.home={HOME} {BARE if task.startswith('deposits') else ''}",
              "-virtfs", f"local,path={HOME},mount_tag=source,security_model=none,readonly=on",
              "-virtfs", f"local,path={out},mount_tag=out,security_model=none", *drives],
             stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT,
