@@ -29,10 +29,9 @@ def rvm(*words: str) -> str:
     return result.stdout.strip()
 
 
-def gpio(name: str) -> dict[str, Any]:
-    return next(
-        line for line in json.loads(rvm("gpio", "--json", "--hardware", "desk"))["lines"] if line["name"] == name
-    )
+def gpio() -> dict[str, dict[str, Any]]:
+    lines = json.loads(rvm("gpio", "--json", "--hardware", "desk"))["lines"]
+    return {line["name"]: line for line in lines}
 
 
 def test_a_technician_at_work(machine: Any) -> None:
@@ -40,19 +39,20 @@ def test_a_technician_at_work(machine: Any) -> None:
     assert rvm("gpio", "set", "buzzer", "on") == NOT_IN_SERVICE
     assert rvm("selftest") == "the machine is SERVING: take it out of service first (rvm maintenance on), or --short"
     assert rvm("maintenance", "off") == "the machine is not in maintenance: SERVING"
-    lamp, door = gpio("STATUS_LAMP"), gpio("DOOR")
+    lines = gpio()
+    lamp, door = lines["STATUS_LAMP"], lines["DOOR"]
     assert (lamp["active"], lamp["consumer"], lamp["purposes"]) == (True, "myrvm", ["actuator outputs status_lamp"])
     assert (door["active"], door["direction"], door["told"]) == (False, "input", "actuator")
 
     assert rvm("maintenance", "on") == "MAINTENANCE"
     assert rvm("gpio", "set", "buzzer", "on") == "a technician drives outputs only with the service door open"
     machine.desk.cabinet.set_door(True)
-    machine.wait(lambda: gpio("DOOR")["active"], "an open door")
+    machine.wait(lambda: gpio()["DOOR"]["active"], "an open door")
     assert rvm("gpio", "set", "buzzer", "on", "--seconds", "60") == "buzzer is on, read back; for 60 s"
-    assert gpio("BUZZER")["active"]
+    assert gpio()["BUZZER"]["active"]
     assert "there are: light_ring, door_lock, buzzer, status_lamp" in rvm("gpio", "set", "siren", "on")
     machine.desk.cabinet.set_door(False)
-    machine.wait(lambda: not gpio("BUZZER")["active"], "a silent buzzer")
+    machine.wait(lambda: not gpio()["BUZZER"]["active"], "a silent buzzer")
 
     assert technician.work(machine.desk.cabinet, ["--json"]) == 0
     report = json.loads(selftest.latest(paths.data() / "selftest", selftest.FULL).read_text())

@@ -97,15 +97,16 @@ def test_the_short_self_test_after_a_start_is_kept_and_shown(graph: Any) -> None
     heartbeat = graph.node.create_publisher(NodeHealth, "system/node_health", qos.HEARTBEAT)
     state = SensorState(readings=[reading(SensorReading.ROLE_DOOR, SensorReading.LEVEL_INACTIVE)])
     state.watching_since.sec = 1
-    sensors.publish(state)
     gate.publish(GateState(position=GateState.POSITION_CLOSED))
     outputs.publish(Outputs(outputs=[Output(name="buzzer")]))
     status.publish(SystemStatus(mode=SystemStatus.STARTING))
     graph.bring_up("health", period_s=0.2)
 
     def beat_until_told() -> bool:
+        state.header.stamp = graph.node.get_clock().now().to_msg()
+        sensors.publish(state)
         for node in ("sensor", "camera", "actuator"):
-            heartbeat.publish(NodeHealth(node=node, message="ok"))
+            heartbeat.publish(NodeHealth(header=state.header, node=node, message="ok"))
         return any(one.name == "machine: short self-test" for array in diagnostics for one in array.status)
 
     graph.wait(lambda: diagnostics, "diagnostics")

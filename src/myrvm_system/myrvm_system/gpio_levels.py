@@ -41,7 +41,7 @@ class Levels:
         """Whether the line of `purpose` is active; None where no node says so."""
         latest, group, name = self._client.latest, purpose.group, purpose.name
         gate: GateState | None = latest.get("actuator/state")
-        known = facts(latest.get("sensors/state"), latest.get("actuator/outputs"), gate, {})
+        known = facts(self._client.now_ns(), latest.get("sensors/state"), latest.get("actuator/outputs"), gate, {})
         if group == "outputs":
             return (known.outputs or {}).get(name)
         if not group and name in known.levels:

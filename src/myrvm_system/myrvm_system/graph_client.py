@@ -38,6 +38,10 @@ class GraphClient:
         """Call `heard` with each message of `topic`."""
         self.node.create_subscription(message_type, topic, heard, profile)
 
+    def now_ns(self) -> int:
+        """ROS time in nanoseconds."""
+        return self.node.get_clock().now().nanoseconds
+
     def wait(self, done: Callable[[], bool], limit_s: float) -> bool:
         """Handle what comes until `done`, at most `limit_s` seconds; whether it is done."""
         until_s = time.monotonic() + limit_s

@@ -135,7 +135,7 @@ class HealthNode(ManagedNode[HealthSettings]):
         if status is None or status.mode not in STARTED:
             return
         newest = self._newest
-        seen = facts(newest.get(SensorState), newest.get(Outputs), newest.get(GateState), self._beats)
+        seen = facts(self.now_ns(), newest.get(SensorState), newest.get(Outputs), newest.get(GateState), self._beats)
         report = self._start_test.look(seen, now_s, self._machine_clock.now().time_ns)
         if report is None:
             return

@@ -7,11 +7,13 @@ from typing import Any
 
 from builtin_interfaces.msg import Time
 from myrvm_interfaces.msg import GateState, NodeHealth, NodeStatus, Outputs, SensorReading, SensorState, SystemStatus
+from myrvm_ros.stamps import to_ns
 
 from myrvm_system.manager import SystemView
 from myrvm_system.selftest import Facts
 
 LEVELS = {SensorReading.LEVEL_ACTIVE: True, SensorReading.LEVEL_INACTIVE: False}
+STALE_NS = 10_000_000_000  # heartbeats come each second, the sensors each half second
 ANALOG = ("weight", "bin_level", "motor_current", "battery")
 
 
@@ -41,9 +43,16 @@ def constant_name(message_type: Any, prefix: str, value: int) -> str:
 
 
 def facts(
-    sensors: SensorState | None, outputs: Outputs | None, gate: GateState | None, beats: Mapping[str, NodeHealth]
+    now_ns: int,
+    sensors: SensorState | None,
+    outputs: Outputs | None,
+    gate: GateState | None,
+    beats: Mapping[str, NodeHealth],
 ) -> Facts:
-    """What the machine says of itself, for its self-test; None where nothing was heard."""
+    """What the machine says of itself; None where nothing was heard. What is sent again and again must be fresh."""
+    if sensors is not None and now_ns - to_ns(sensors.header.stamp) > STALE_NS:
+        sensors = None
+    fresh = {name: beat for name, beat in beats.items() if now_ns - to_ns(beat.header.stamp) <= STALE_NS}
     readings = {
         constant_name(SensorReading, "ROLE_", reading.role).lower(): reading
         for reading in (sensors.readings if sensors else ())
@@ -59,5 +68,5 @@ def facts(
         outputs={output.name: output.on for output in outputs.outputs} if outputs else None,
         watching=bool(since.sec or since.nanosec),
         gate=constant_name(GateState, "POSITION_", gate.position) if gate else "",
-        problems={name: beat.message if beat.level else "" for name, beat in beats.items()},
+        problems={name: beat.message if beat.level else "" for name, beat in fresh.items()},
     )

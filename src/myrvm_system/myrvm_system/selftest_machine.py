@@ -17,7 +17,7 @@ from myrvm_interfaces.srv import Capture, CommandGate, SetOutput
 from myrvm_ros.managed_node import HEARTBEAT_TOPIC
 
 from myrvm_ros import image_codec, qos
-from myrvm_system.graph_client import GraphClient
+from myrvm_system.graph_client import GraphClient, GraphError
 from myrvm_system.messages import constant_name, facts
 from myrvm_system.selftest import (
     PERSON_S,
@@ -35,10 +35,12 @@ from myrvm_system.selftest import (
 
 HOLDER = "selftest"
 HEAR_S = 10.0  # latched topics and a heartbeat of every node are there after so long
+LOOK_S = 0.2
 CALL_S = 10.0
 MOVE_S = 60.0  # the longest movement of a gate, with its retries
 PICTURE_S = 5.0
 DRIVE_S = 20.0  # an output that nobody switches back does so itself
+TOPICS = {"sensors/state": SensorState, "actuator/outputs": Outputs, "actuator/state": GateState}
 WATCHED = ("sensor", "camera", "actuator")
 
 
@@ -53,12 +55,13 @@ class SelftestMachine:
     def __init__(self, client: GraphClient, ask: Callable[[str], None] | None) -> None:
         self._client, self._ask = client, ask
         self._beats: dict[str, NodeHealth] = {}
-        for message_type, topic in (
-            (SensorState, "sensors/state"), (Outputs, "actuator/outputs"), (GateState, "actuator/state"),
-        ):  # fmt: skip
+        for topic, message_type in TOPICS.items():
             client.listen(message_type, topic, qos.STATE)
         client.hear(NodeHealth, HEARTBEAT_TOPIC, qos.HEARTBEAT, self._on_beat)
-        client.wait(lambda: len(client.latest) == 3 and all(node in self._beats for node in WATCHED), HEAR_S)
+        client.wait(
+            lambda: all(topic in client.latest for topic in TOPICS) and all(node in self._beats for node in WATCHED),
+            HEAR_S,
+        )
 
     def _on_beat(self, beat: NodeHealth) -> None:
         self._beats[beat.node] = beat
@@ -67,6 +70,7 @@ class SelftestMachine:
         """Do it; what is sent back is told by the action's class. Raises GraphError."""
         match action:
             case Look():
+                self._client.wait(lambda: False, LOOK_S)  # what has come meanwhile
                 return self._facts()
             case Wait(role, active, prompt):
                 return self._wait(role, active, prompt)
@@ -78,11 +82,8 @@ class SelftestMachine:
                 return self._move(verb)
 
     def _facts(self) -> Facts:
-        self._client.wait(lambda: False, 0.0)
-        latest = self._client.latest
-        return facts(
-            latest.get("sensors/state"), latest.get("actuator/outputs"), latest.get("actuator/state"), self._beats
-        )
+        sensors, outputs, gate = (self._client.latest.get(topic) for topic in TOPICS)
+        return facts(self._client.now_ns(), sensors, outputs, gate, self._beats)
 
     def _wait(self, role: str, active: bool, prompt: str) -> float | Unable | None:
         def done() -> bool:
@@ -106,9 +107,15 @@ class SelftestMachine:
         answer = self._client.call(Capture, "camera/capture", request, PICTURE_S + CALL_S)
         return float(np.mean(image_codec.decode(answer.image))) if answer.success else str(answer.message)
 
+    def _gate(self) -> GateState:
+        state: GateState | None = self._client.latest.get("actuator/state")
+        if state is None:
+            raise GraphError("actuator/state is not heard")
+        return state
+
     def _move(self, verb: str) -> Moved:
         command_id = str(uuid.uuid4())
-        before: GateState = self._client.latest["actuator/state"]
+        before = self._gate()
         request = CommandGate.Request(command_id=command_id, holder=HOLDER, verb=getattr(CommandGate.Request, verb))
         began_s = time.monotonic()
         answer = self._client.call(CommandGate, "actuator/command", request, CALL_S)
@@ -117,11 +124,11 @@ class SelftestMachine:
             return Moved(0.0, 0.0, f"refused: {refusal} {answer.holder}".strip())
 
         def ended() -> bool:
-            state: GateState = self._client.latest["actuator/state"]
+            state = self._gate()
             return state.command_id == command_id and state.outcome != GateState.OUTCOME_RUNNING
 
         in_time = self._client.wait(ended, MOVE_S)
-        state: GateState = self._client.latest["actuator/state"]
+        state = self._gate()
         outcome = constant_name(GateState, "OUTCOME_", state.outcome).lower()
         problem = "" if outcome == "done" else outcome if in_time else f"has not ended within {MOVE_S:g} s"
         return Moved(time.monotonic() - began_s, state.motor_run_time_s - before.motor_run_time_s, problem)
