@@ -17,7 +17,9 @@ from typing import Any, Protocol
 LABEL, LINES = "bare-chip", 16
 SLOW = float(os.environ.get("MYRVM_TIME_FACTOR", "1"))
 LIMIT_S = 10.0 * SLOW
-PACE_S = 0.003 * SLOW  # the kernel reads a line's level in a thread of its own: give it the time between two edges
+# The kernel reads a line's level in a thread of its own, and two edges before it has run are one: give it time, and
+# make more edges than a buffer needs to be full.
+PACE_S, SPARE_EDGES = 0.003 * SLOW, 30
 CONFIGFS = Path("/sys/kernel/config/gpio-sim")
 
 

@@ -8,12 +8,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from ctypes import Structure, sizeof
+from collections.abc import Callable, Iterable
+from ctypes import Structure
 from typing import Any, TypeVar
 
 import gpiod
 import pytest
+from abi import asked, call, opened, row, take
 from chips import LABEL, LIMIT_S, LINES, TestChip, refusal
 from gpiod.line import Bias, Clock, Direction, Drive, Edge, Value
 from myrvm_hardware.gpio_lines import find_chip
@@ -32,68 +33,6 @@ request = gpiod.request_lines(sys.argv[1], {3: settings}, consumer="holder")
 print("held", flush=True)
 sys.stdin.read()
 """
-
-
-def row(info: gpiod.LineInfo) -> dict[str, Any]:
-    """All that is known about a line."""
-    return {
-        "offset": info.offset,
-        "name": info.name,
-        "consumer": info.consumer,
-        "used": info.used,
-        "direction": info.direction.name,
-        "active_low": info.active_low,
-        "bias": info.bias.name,
-        "drive": info.drive.name,
-        "edges": info.edge_detection.name,
-        "clock": info.event_clock.name,
-        "debounce_us": round(info.debounce_period.total_seconds() * 1e6) if info.debounced else 0,
-    }
-
-
-@contextlib.contextmanager
-def opened(chip: TestChip) -> Iterator[int]:
-    """The chip's file, for calls past libgpiod."""
-    fd = os.open(chip.path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def call(fd: int, number: int, question: AnyStructure) -> AnyStructure:
-    """An ioctl; its answer. Raises OSError."""
-    buffer = bytearray(bytes(question))
-    fcntl.ioctl(fd, number, buffer)
-    return type(question).from_buffer_copy(buffer)
-
-
-def asked(
-    offsets: list[int],
-    flags: int,
-    attributes: list[tuple[int, int, int]] | None = None,
-    padding: int = 0,
-    buffer: int = 0,
-) -> uapi.LineRequest:
-    """A line request; attributes are (kind, value, mask)."""
-    config = uapi.LineConfig(flags=flags, num_attrs=len(attributes or []))
-    for index, (kind, value, mask) in enumerate(attributes or []):
-        if index < uapi.LINE_NUM_ATTRS_MAX:
-            config.attrs[index] = uapi.LineConfigAttribute(uapi.LineAttribute(kind, 0, value), mask)
-    request = uapi.LineRequest(config=config, num_lines=len(offsets), event_buffer_size=buffer)
-    for index, offset in enumerate(offsets):
-        request.offsets[index] = offset
-    request.padding[0] = padding
-    return request
-
-
-def take(fd: int, request: uapi.LineRequest) -> str:
-    """Try a request and give its lines back: `done`, or why not."""
-
-    def attempt() -> None:
-        os.close(call(fd, uapi.GET_LINE, request).fd)
-
-    return refusal(attempt)
 
 
 # What a chip and its lines tell
@@ -364,6 +303,35 @@ def test_reconfiguring(chip: TestChip, record: Record) -> None:
         )
 
 
+def test_a_configuration_that_is_refused_or_leaves_a_line_as_it_is(chip: TestChip, record: Record) -> None:
+    on = gpiod.LineSettings(direction=Direction.OUTPUT, output_value=Value.ACTIVE)
+    with gpiod.Chip(chip.path) as other, gpiod.request_lines(chip.path, {3: on, 4: INPUT}) as request:
+        padded = uapi.LineConfig(uapi.OUTPUT)
+        padded.padding[0] = 1
+        seen = {
+            "padding": refusal(lambda: call(request.fd, uapi.LINE_SET_CONFIG, padded)),
+            "unknown flag": refusal(lambda: call(request.fd, uapi.LINE_SET_CONFIG, uapi.LineConfig(1 << 40))),
+            "edges of an output": refusal(
+                lambda: call(request.fd, uapi.LINE_SET_CONFIG, uapi.LineConfig(uapi.OUTPUT | uapi.EDGE_RISING))
+            ),
+            "level": chip.level(3),
+            "as is": refusal(lambda: call(request.fd, uapi.LINE_SET_CONFIG, uapi.LineConfig(0))),
+            "level then": chip.level(3),
+            "line 3": row(other.get_line_info(3)),
+            "line 4": row(other.get_line_info(4)),
+            "line 4 as is": refusal(
+                lambda: request.reconfigure_lines({3: on, 4: gpiod.LineSettings(direction=Direction.AS_IS)})
+            ),
+            "active low as is": refusal(
+                lambda: call(request.fd, uapi.LINE_SET_CONFIG, uapi.LineConfig(uapi.ACTIVE_LOW))
+            ),
+            "value then": request.get_value(3).name,
+            "set": refusal(lambda: request.set_value(3, Value.ACTIVE)),
+            "level at last": chip.level(3),
+        }
+    record(**seen)
+
+
 def test_whoever_watches_sees_every_change(chip: TestChip, record: Record) -> None:
     with gpiod.Chip(chip.path) as watcher:
         for offset in (3, 4):
@@ -412,42 +380,6 @@ def test_changes_that_nobody_reads(chip: TestChip, record: Record) -> None:
     record(kept=len(kinds), first=kinds[0], last=kinds[-1])
 
 
-# The older version of the interface, which Debian's commands speak
-
-
-def test_version_1(chip: TestChip, record: Record) -> None:
-    with opened(chip) as fd, gpiod.Chip(chip.path) as other:
-        request = uapi.V1HandleRequest(flags=1 << 1 | 1 << 2, lines=2, consumer_label=b"old")
-        request.lineoffsets[0], request.lineoffsets[1] = 3, 4
-        request.default_values[0] = 1
-        handle = call(fd, uapi.V1_GET_LINEHANDLE, request).fd
-        levels = [chip.level(3), chip.level(4)]
-        data = uapi.V1HandleData()
-        data.values[1] = 1
-        call(handle, uapi.V1_SET_LINE_VALUES, data)
-        levels += [chip.level(3), chip.level(4)]
-        record(
-            levels=levels,
-            read=list(call(handle, uapi.V1_GET_LINE_VALUES, uapi.V1HandleData()).values[:2]),
-            flags=call(fd, uapi.V1_GET_LINEINFO, uapi.V1LineInfo(offset=3)).flags,
-            line=row(other.get_line_info(3)),
-            new_calls=refusal(lambda: call(handle, uapi.LINE_GET_VALUES, uapi.LineValues(0, 1))),
-            reading=refusal(lambda: os.read(handle, 64)),
-        )
-        os.close(handle)
-        flaws = {"no lines": (0, 1), "both": (1, 3), "unknown flag": (1, 1 << 9), "drive of an input": (1, 1 | 1 << 3)}
-        record(
-            **{
-                flaw: refusal(
-                    lambda lines=lines, flags=flags: call(
-                        fd, uapi.V1_GET_LINEHANDLE, uapi.V1HandleRequest(lines=lines, flags=flags)
-                    )
-                )
-                for flaw, (lines, flags) in flaws.items()
-            }
-        )
-
-
 # A chip that vanishes
 
 
@@ -471,6 +403,3 @@ def test_a_chip_that_vanishes_while_it_is_used(chip: TestChip, record: Record) -
             seen["the old chip"] = refusal(lambda: call(fd, uapi.GET_LINEINFO, uapi.LineInfo(offset=1)))
     assert (seen["set"], seen["get"], seen["another beside the new request"]) == ("ENODEV", "ENODEV", "EBUSY")
     record(**seen)
-
-
-assert sizeof(uapi.LineRequest) == 592

@@ -109,8 +109,8 @@ def _v1_event_request(chip: Chip, _file: File, data: bytes, now_ns: int) -> Answ
     asked = uapi.V1EventRequest.from_buffer_copy(data)
     (config,) = _v1_configs(asked.handleflags, [0])
     edges = _translate(asked.eventflags, uapi.V1_EDGES)
-    if config.flags & (uapi.OUTPUT | uapi.DRIVES) or not edges:
-        raise OSError(errno.EINVAL, "events of an output, or no edge")
+    if config.flags & (uapi.OUTPUT | uapi.DRIVES):
+        raise OSError(errno.EINVAL, "events of an output")
     config = LineConfig(config.flags | uapi.INPUT | edges)
     request = chip.request(
         [asked.lineoffset], [config], asked.consumer_label, EVENTS_A_LINE, _v1_event, now_ns, drops_oldest=False
@@ -213,6 +213,8 @@ def _info(line: Line) -> uapi.LineInfo:
     if line.request is not None:
         info.flags |= uapi.USED
         info.consumer = line.request.consumer
+        if line.request.encode is _v1_event:
+            info.flags &= ~uapi.EDGES  # version 1 does not tell of them
     if line.debounce_us:
         info.num_attrs = 1
         info.attrs[0] = uapi.LineAttribute(uapi.ATTR_DEBOUNCE, 0, line.debounce_us)

@@ -289,14 +289,15 @@ class Chip:
         return self._file(request)
 
     def configure(self, request: Request, configs: Sequence[LineConfig], now_ns: int) -> None:
-        """Change what the lines of a request are. Raises OSError (EINVAL)."""
+        """Change what the lines of a request are; one without a direction is left alone. Raises OSError (EINVAL)."""
         self.advance(now_ns)
         for config in configs:
             self._check(config)
             self._refuse_debounce(config)
         for line, config in zip(request.lines, configs, strict=True):
-            self._configure(line, config, now_ns)
-        self._tell(request.lines, uapi.CHANGED_CONFIG, now_ns)
+            if config.flags & uapi.DIRECTIONS:
+                self._configure(line, config, now_ns)
+                self._tell([line], uapi.CHANGED_CONFIG, now_ns)
 
     def set_values(self, lines: Iterable[tuple[Line, bool]], now_ns: int) -> None:
         """Drive outputs, all at once. Raises OSError (EPERM)."""
@@ -334,9 +335,13 @@ class Chip:
         flags = config.flags if config.flags & uapi.DIRECTIONS else config.flags | line.flags & uapi.DIRECTIONS
         if flags & uapi.BIASES:
             line.pull = line.rest if flags & uapi.BIAS_DISABLED else bool(flags & uapi.BIAS_PULL_UP)
-            if line.flags & uapi.EDGES:
+            if line.flags & uapi.EDGES or line.debounce_us:
                 self._look(line, now_ns)  # the resistor comes first: what it changes is an edge of a watched line
-        line.flags, line.debounce_us, line.settles_ns = flags, config.debounce_us, None
+        goes_on = line.debounce_us and config.debounce_us  # a debounce under way does, with its time
+        line.flags, line.debounce_us = flags, config.debounce_us
+        if goes_on:
+            return
+        line.settles_ns = None
         if config.flags & uapi.OUTPUT:
             line.drive(config.value)
         elif config.flags & uapi.INPUT:
