@@ -45,7 +45,7 @@ ANY_S = 8.0  # cuts at any moment: so long after the item was put in, or after t
 LIMIT_S = 120.0
 STATES = {
     "ITEM_DETECTED": Kind.MINERAL, "CLASSIFYING": Kind.MINERAL, "RECORDING": Kind.MINERAL, "ACCEPTING": Kind.MINERAL,
-    "SETTLING": Kind.MINERAL, "SHOWING": Kind.MINERAL, "RETURNING": Kind.NOT_EMPTY, "CLEARING": Kind.NOT_EMPTY,
+    "SETTLING": Kind.MINERAL, "SHOWING": Kind.MINERAL, "RETURNING": Kind.NOT_EMPTY,
 }  # fmt: skip
 POINTS = (*STATES, "gate moves", "told", "credited", "any moment", "start", "shut down")
 PARAMETERS = "cloud_bridge: {ros__parameters: {lease_s: 5.0}}\n"  # of a minute: rows that a dead sender holds come soon

@@ -51,7 +51,6 @@ STATES = {
     "SETTLING": Kind.MINERAL,
     "SHOWING": Kind.MINERAL,
     "RETURNING": Kind.NOT_EMPTY,
-    "CLEARING": Kind.NOT_EMPTY,
 }
 """The states that an item passes, and what is put in to reach each; in IDLE it is put in right after the signal."""
 SIGNALS = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP}
@@ -147,7 +146,7 @@ class Kills:
             back_s = time.monotonic() - hit_s[0]
             self.wait(lambda: self._customer.status.mode in SERVING, "a machine that serves")
             serving_s = time.monotonic() - hit_s[0]
-            if state not in ("CLEARING", "SHOWING", "SETTLING"):
+            if state not in ("SHOWING", "SETTLING"):
                 # By then the customer may have been told; before, the item that was put in must get its result.
                 self.wait(lambda: set(self._customer.results) - known, "a result")
             after = self.settle()
@@ -240,14 +239,21 @@ def append(file: Path, trial: Trial) -> None:
 def missing(
     rows: Iterable[Trial], how: str, tries: int, nodes: list[str], states: list[str]
 ) -> list[tuple[str, str, str]]:
-    """The cells that need tries yet, each as often as it needs; a node comes again only after the others have come.
+    """The cells that need tries yet, the least tried first; a node comes again only after the others have come.
 
     A node that ends more often than the restart policy allows is given up, rightly.
     """
     done = [(row.node, row.state) for row in rows if row.how == how]
-    left = {node: [s for s in states for _ in range(tries - done.count((node, s)))] for node in nodes}
-    for waiting in left.values():
-        random.Random(1).shuffle(waiting)
+    chance = random.Random(len(done))
+    left = {
+        node: [
+            state
+            for turn in range(tries)
+            for state in chance.sample(states, len(states))
+            if done.count((node, state)) <= turn
+        ]
+        for node in nodes
+    }
     turns = max(map(len, left.values()), default=0)
     return [
         (how, node, waiting[turn]) for turn in range(turns) for node, waiting in left.items() if turn < len(waiting)
