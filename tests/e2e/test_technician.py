@@ -68,4 +68,7 @@ def test_a_technician_at_work(machine: Any) -> None:
     assert rvm("maintenance", "off") in ("SERVING", "DEGRADED")
     machine.wait(lambda: machine.customer.status.mode == SystemStatus.SERVING, "SERVING")
     machine.insert(Kind.NOT_EMPTY)
+    happened = [f"{entry['what']} {entry['detail']}" for entry in machine.desk.cabinet.log()]
+    inserted = happened.index(f"inserted {Kind.NOT_EMPTY.value}")
+    assert "line LIGHT_RING on" in happened[inserted:]
     machine.audit()

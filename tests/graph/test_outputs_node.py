@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from lifecycle_msgs.msg import Transition
-from myrvm_interfaces.msg import DepositState, NodeHealth, Outputs, SystemStatus
+from myrvm_interfaces.msg import DepositState, NodeHealth, OperatingLimits, Outputs, SystemStatus
 from myrvm_interfaces.srv import SetOutput
 from myrvm_sim.cabinet_client import CabinetClient
 
@@ -24,6 +24,7 @@ class Machine:
         self.outputs: list[Outputs] = graph.listen(Outputs, "actuator/outputs", qos.STATE)
         self.beats: list[NodeHealth] = graph.listen(NodeHealth, "system/node_health", qos.HEARTBEAT)
         self.status = graph.node.create_publisher(SystemStatus, "system/status", qos.STATE)
+        self.limits = graph.node.create_publisher(OperatingLimits, "health/limits", qos.STATE)
         self.deposit = graph.node.create_publisher(DepositState, "deposit/state", qos.STATE)
         graph.bring_up("sensor", hardware="desk")
         graph.bring_up("actuator", hardware="desk")
@@ -53,9 +54,13 @@ def machine(graph: Any, cabinet: CabinetClient) -> Machine:
 def test_outputs_follow_the_machine_and_the_technician(machine: Machine):
     machine.status.publish(SystemStatus(mode=SystemStatus.SERVING))
     machine.wait(status_lamp=True)
+    machine.limits.publish(OperatingLimits(level=OperatingLimits.DARK))
+    machine.wait(status_lamp=False)
     machine.deposit.publish(DepositState(state=DepositState.CLASSIFYING))
     machine.wait(light_ring=True)
-    assert machine.lines()["LIGHT_RING"]
+    assert machine.lines()["LIGHT_RING"]  # a picture needs its light
+    machine.limits.publish(OperatingLimits())
+    machine.wait(status_lamp=True)
     machine.deposit.publish(DepositState(state=DepositState.RETURNING))
     machine.wait(light_ring=False, buzzer=True)
     machine.wait(buzzer=False)
