@@ -26,6 +26,7 @@ class Host:
 
     def __init__(self, settings: ActuatorSettings) -> None:
         self._states: dict[str, Snapshot] = {}
+        self._faults: list[str] = []
         self._driver = GpiodGate(settings.device, settings)
         self._control: Any = GateControl(self._driver, settings, self._on_change, structlog.get_logger())
         self._number = 0
@@ -33,6 +34,7 @@ class Host:
 
     def _on_change(self, snapshot: Snapshot) -> None:
         self._states[snapshot.gate] = snapshot
+        self._faults += [snapshot.fault] if snapshot.fault else []
 
     def command(self, verb: str) -> str:
         """A verb of the gate; the refusal."""
@@ -47,6 +49,7 @@ class Host:
             "motor": snapshot.motor.name,
             "outcome": snapshot.outcome.name,
             "fault": snapshot.fault,
+            "faults": sorted(set(self._faults)),
             "position": snapshot.position.name if snapshot.position else "",
             "obstacles": snapshot.obstacles,
             "guard": self._driver.guard.pid if self._driver.guard else 0,

@@ -91,7 +91,8 @@ class GuardProcess:
         self._say(motor_guard.REST)
 
     def check(self) -> None:
-        """Raises DeviceError when it is dead."""
+        """Raises DeviceError when it is dead, or has acted."""
+        self._hear()
         if self._process.poll() is not None:
             raise DeviceError(f"motor guard has ended: {self._end()}")
 

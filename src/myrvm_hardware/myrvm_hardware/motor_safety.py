@@ -82,11 +82,7 @@ class Interlocks:
     def obstacles(self, now_s: float) -> dict[Role, str]:
         """Why no motor may run, a sentence for each input that is in the way."""
         states = {role: self.active(role, now_s) for role in self.roles}
-        return {
-            role: f"{role.name.lower()} is unknown" if active is None else SENTENCES.get(role, f"{role.name.lower()} is active")
-            for role, active in states.items()
-            if active is not False
-        }
+        return {role: _sentence(role, active) for role, active in states.items() if active is not False}
 
     def next_s(self, now_s: float) -> float | None:
         """When an input counts as clear, if it stays so; None: nothing is due."""
@@ -95,6 +91,11 @@ class Interlocks:
 
     def _stale(self, now_s: float) -> bool:
         return self._read_s is None or now_s - self._read_s > self._stale_s
+
+
+def _sentence(role: Role, active: bool | None) -> str:
+    name = role.name.lower()
+    return f"{name} is unknown" if active is None else SENTENCES.get(role, f"{name} is active")
 
 
 @dataclass
