@@ -1,6 +1,6 @@
 """The device in a virtual machine: boots what `build.sh` made, and says what the guest found.
 
-Usage: `device_vm.py conformance | low-battery | cuts [COUNT] [forgets-to-sync] | record | try SCRIPT`.
+Usage: `device_vm.py conformance | low-battery | cuts [COUNT] [forgets-to-sync] [continue] | record | try SCRIPT`.
 Standard library only; nothing here runs in the guest. `record` puts the last results into docs/device-vm.md.
 """
 
@@ -76,7 +76,7 @@ class Machine:
         while not condition():
             if self.process.poll() is not None or time.monotonic() > end_s:
                 raise DeviceVmError(f"the guest has not {what}; see {self.out}/guest.log and {self.console}")
-            time.sleep(0.02)
+            time.sleep(0.05)
 
     def cut(self) -> None:
         """Pull the plug: the process is killed; the guest's memory, its page cache with it, is gone."""
@@ -188,41 +188,59 @@ def record() -> bool:
 
 def cuts(count: str = "20", *options: str) -> bool:
     """Cut the power while the guest serves, again and again; True if all audits agree."""
-    out = fresh("out-cuts")
+    forgets = "forgets-to-sync" in options
+    out = WORK / ("out-forgets" if forgets else "out-cuts")
     marks = out / "marks"
-    marks.touch()
-    for old in WORK.glob("data-*.qcow2"):
-        old.unlink()
-    disk = WORK / "data-0.qcow2"
-    raw = WORK / "data.raw"
-    raw.unlink(missing_ok=True)
-    subprocess.run(["mke2fs", "-q", "-q", "-t", "ext4", str(raw), "1G"], check=True, timeout=60)
-    image("convert", "-O", "qcow2", str(raw), str(disk))
-    raw.unlink()
+    if "continue" not in options or not marks.exists():
+        new_disk(fresh(out.name))
+        marks.touch()
     chance = random.Random()
-    for number in range(1, int(count) + 1):
-        # A new file on top of the last one: QEMU keeps its table of what was written there in its own memory until the
-        # guest flushes, so that the cut takes what a disk's own cache loses, too.
-        below, disk = disk, WORK / f"data-{number}.qcow2"
-        image("create", "-f", "qcow2", "-b", below.name, "-F", "qcow2", str(disk))
-        begun = len(marks.read_text().splitlines())
-        machine = Machine("+".join(("deposits-serve", *options)), out, disk)
-        while_starting = number > 1 and chance.random() < CUT_WHILE_STARTING
+    while (done := len(judge(marks.read_text()))) < int(count):
+        machine = Machine("deposits-serve" + "+forgets-to-sync" * forgets, out, new_layer(out))
+        while_starting = done > 0 and chance.random() < CUT_WHILE_STARTING
         awaited, within = ("start", CUT_WITHIN_START) if while_starting else ("serving", CUT_WITHIN_LINES)
         try:
-            machine.wait_for(lambda since=begun, word=awaited: word in marks.read_text().splitlines()[since:], "served")
-            until = len(marks.read_text().splitlines()) + chance.randrange(within)
-            machine.wait_for(lambda until=until: len(marks.read_text().splitlines()) >= until, "gone on serving")
+            begun = marks.stat().st_size
+            machine.wait_for(lambda since=begun, word=awaited: word in said_since(marks, since), awaited)
+            lines = len(said_since(marks, begun)) + chance.randrange(within)
+            machine.wait_for(lambda since=begun, until=lines: len(said_since(marks, since)) >= until, "gone on")
         finally:
             machine.cut()
-        print(f"cut {number}: {judge(marks.read_text())[-1].point}", flush=True)
-    Machine("deposits-end", out, disk).wait()
-    done = judge(marks.read_text())
+        print(f"cut {done + 1}: {judge(marks.read_text())[-1].point}", flush=True)
+    Machine("deposits-end", out, new_layer(out)).wait()
+    found = judge(marks.read_text())
     file_system = (out / "file_system").read_text()
     replayed, clean = file_system.count("recovery complete"), file_system.rstrip().endswith("clean")
     said = f"The file system replayed its journal by itself {replayed} times; `e2fsck -fn` at the end: "
-    keep("forgets-to-sync" if options else "cuts", f"{cut_table(done)}\n\n{said}{'clean' if clean else 'DAMAGE'}.")
-    return clean and len(done) == int(count) and not any(cut.problems for cut in done)
+    keep("forgets-to-sync" if forgets else "cuts", f"{cut_table(found)}\n\n{said}{'clean' if clean else 'DAMAGE'}.")
+    return clean and not any(cut.problems for cut in found)
+
+
+def said_since(marks: Path, position: int) -> list[str]:
+    """The lines after a position of the guest's marks."""
+    with marks.open() as file:
+        file.seek(position)
+        return file.read().splitlines()
+
+
+def new_disk(out: Path) -> None:
+    """An empty file system, `data-0.qcow2`."""
+    raw = out / "data.raw"
+    subprocess.run(["mke2fs", "-q", "-q", "-t", "ext4", str(raw), "1G"], check=True, timeout=60)
+    image("convert", "-O", "qcow2", str(raw), str(out / "data-0.qcow2"))
+    raw.unlink()
+
+
+def new_layer(out: Path) -> Path:
+    """A new file on top of the last one of the disk.
+
+    QEMU keeps its table of what was written there in its own memory until the guest flushes, so that the cut takes what
+    a disk's own cache loses, too.
+    """
+    number = len(list(out.glob("data-*.qcow2")))
+    layer = out / f"data-{number}.qcow2"
+    image("create", "-f", "qcow2", "-b", f"data-{number - 1}.qcow2", "-F", "qcow2", str(layer))
+    return layer
 
 
 def image(*arguments: str) -> None:
