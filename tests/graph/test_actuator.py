@@ -1,4 +1,4 @@
-"""The actuator node with the sensor node, on the simulated cabinet, where a wrong order jams."""
+"""The actuator node, alone with the simulated cabinet, where a wrong order jams."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUICK = {"return_open_s": 4.0, "dwell_s": 1.5, "reopen_longest_s": 0.5}
 
 
 class Machine:
-    """A sensor and an actuator node, and what they say."""
+    """An actuator node, and what it says."""
 
     def __init__(self, graph: Any, cabinet: CabinetClient) -> None:
         self.graph = graph
@@ -30,11 +30,9 @@ class Machine:
         self.interlocks: list[SensorState] = graph.listen(SensorState, "actuator/interlocks", qos.STATE)
         self.beats: list[NodeHealth] = []
         graph.node.create_subscription(NodeHealth, "system/node_health", self._on_beat, qos.HEARTBEAT)
-        graph.bring_up("sensor", "desk")
         graph.bring_up("actuator", "desk", **QUICK)
         self.wait(lambda state: state.position == GateState.POSITION_CLOSED and not state.motor_on, "closed gate")
         graph.wait(cabinet.chamber_is_free, "gate at rest")
-        # The first state of the sensors has been heard.
         graph.wait(lambda: self.beats and self.beats[-1].level == NodeHealth.OK, "gate that is not held")
 
     def _on_beat(self, beat: NodeHealth) -> None:
@@ -110,8 +108,7 @@ def test_an_open_door_stops_the_gate_and_home_closes_it(machine: Machine, cabine
     assert machine.outcome("c") == GateState.OUTCOME_DONE
 
 
-def test_the_gate_needs_no_sensor_node(machine: Machine, cabinet: CabinetClient) -> None:
-    machine.graph.processes["sensor"].kill()
+def test_an_open_gate_stays_open_and_does_not_close_on_a_hand(machine: Machine, cabinet: CabinetClient) -> None:
     assert machine.command("a", Request.OPEN).taken
     assert machine.outcome("a") == GateState.OUTCOME_DONE
     assert machine.states[-1].position == GateState.POSITION_CUSTOMER
@@ -177,6 +174,31 @@ def test_a_killed_node_leaves_no_motor_on(machine: Machine, cabinet: CabinetClie
     machine.graph.wait(lambda: cabinet.truth()["moving"], "movement")
     machine.graph.processes["actuator"].kill()
     machine.graph.wait(lambda: motor_is_off(cabinet), "motor off")
+
+
+def test_a_second_gate_has_a_state_of_its_own_and_holds_the_first(graph: Any, cabinet: CabinetClient) -> None:
+    """Nothing is wired to its lines."""
+    first = graph.listen(GateState, "actuator/state", qos.STATE)
+    second = graph.listen(GateState, "actuator/upper/state", qos.STATE)
+    settings = {
+        "name": "upper",
+        "travel_limit_s": 0.2,
+        "motor_lines": '["to_bin=SPARE1", "to_customer=SPARE2"]',
+        "switch_lines": '["closed=SPARE3", "bin=SPARE4", "customer=SPARE5"]',
+    }
+    graph.bring_up("actuator", "desk", **{f"second_gate.{name}": value for name, value in settings.items()})
+    graph.wait(lambda: second and second[-1].fault not in ("", "the gate is not open"), "fault of the second gate")
+    graph.wait(lambda: first and first[-1].position == GateState.POSITION_CLOSED, "closed first gate")
+    assert (first[-1].gate, first[-1].fault, second[-1].gate) == ("gate", "", "upper")
+
+    def ask(gate: str, verb: int) -> Any:
+        request = Request(gate=gate, command_id=f"{gate}{verb}", holder="test", verb=verb)
+        return graph.call(CommandGate, "actuator/command", request)
+
+    answer = ask("", Request.ACCEPT)
+    assert (answer.refusal, answer.holder) == (Request.REFUSED_BUSY, "gate upper, which is not closed")
+    assert ask("upper", Request.ACCEPT).refusal == Request.REFUSED_FAULT
+    assert ask("cellar", Request.HOME).refusal == Request.REFUSED_UNKNOWN
 
 
 def test_an_absent_chip_does_not_hold_up_activation(graph: Any) -> None:
