@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ class Machine:
                 if isinstance(self.brightness, str):
                     return self.brightness
                 return self.brightness + 50.0 * (self.outputs["light_ring"] and "light_ring" not in self.dead)
-            case Move(verb):
+            case Move(verb, _):
                 assert not self.levels["door"]
                 return Moved(0.8, 0.4, "JAMMED" if verb == self.jammed else "")
 
@@ -162,6 +162,15 @@ def test_the_gate_does_not_move_with_an_open_door_or_an_item_inside():
     machine.levels["entry"] = True
     assert "take it out" in examined(machine)["gate cycle"].message
     assert not [action for action in machine.done if isinstance(action, Move)]
+
+
+def test_each_gate_has_its_cycle():
+    machine = Machine()
+    names = [name for name, _ in selftest.full_checks(replace(machine.perform(Look()), more_gates=("sorter",)))]
+    assert names[:2] == ["gate cycle", "gate cycle sorter"]
+    check = selftest.gate("HOME", name="sorter")
+    assert selftest.run_check(check, machine.perform).outcome is Outcome.PASSED
+    assert [action.gate for action in machine.done if isinstance(action, Move)] == ["sorter"]
 
 
 def test_what_nobody_can_wiggle_is_skipped_not_passed():

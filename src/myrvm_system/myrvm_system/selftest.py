@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from enum import Enum
@@ -33,6 +33,7 @@ BY_HAND = {
     "bin_full": ("block the bin-full sensor", "free the bin-full sensor"),
     "door": ("open the service door", "close the service door"),
 }
+CYCLE = ("HOME", "OPEN", "CLOSE", "ACCEPT", "RETURN")
 DOOR_CLOSED = "outputs are driven with the service door open only"
 BLACK, WHITE = 8.0, 247.0  # mean brightness of a picture in which nothing can be told, of 255
 LIGHT_STEP = 10.0  # the light makes at least this difference in mean brightness
@@ -51,7 +52,8 @@ class Facts:
     """What the machine says of itself.
 
     `levels` and `values` are those of the sensors, None while not known; `watching`: the sensors answer. `outputs` are
-    read back from their lines, None while nobody tells. `gate` is its position, a constant of GateState. `problems` are
+    read back from their lines, None while nobody tells. `gate` is the first gate's position, a constant of GateState,
+    `more_gates` are the names of others. `problems` are
     what the nodes say of themselves, empty when well; a node that is not there was not heard.
     """
 
@@ -61,6 +63,7 @@ class Facts:
     watching: bool = False
     gate: str = ""
     problems: Mapping[str, str] = field(default_factory=dict[str, str])
+    more_gates: Sequence[str] = ()
 
 
 # Actions
@@ -98,9 +101,10 @@ class TakePicture:
 
 @dataclass(frozen=True)
 class Move:
-    """Command the gate with a verb of CommandGate and wait for the end. Sent back: `Moved`."""
+    """Command a gate with a verb of CommandGate and wait for the end. Sent back: `Moved`."""
 
     verb: str
+    gate: str = ""
 
 
 @dataclass(frozen=True)
@@ -207,8 +211,8 @@ def camera() -> Check:
     return passed(f"brightness {brightness:.0f} of 255", brightness=brightness)
 
 
-def gate(*verbs: str) -> Check:
-    """The gate does each of `verbs`, with the door closed and nothing in the chamber."""
+def gate(*verbs: str, name: str = "") -> Check:
+    """The gate `name`, empty for the first, does each of `verbs`, with the door closed and nothing in the chamber."""
     door = yield Wait("door", False, "close the service door")
     if isinstance(door, Unable) or door is None:
         return failed("the service door is open: the gate must not move")
@@ -217,7 +221,7 @@ def gate(*verbs: str) -> Check:
         return failed("something is in the chamber: take it out")
     figures: dict[str, float] = {}
     for verb in verbs:
-        moved: Moved = yield Move(verb)
+        moved: Moved = yield Move(verb, name)
         figures |= {f"{verb.lower()}_s": moved.duration_s, f"{verb.lower()}_motor_s": moved.motor_s}
         if moved.problem:
             return failed(f"{verb}: {moved.problem}", **figures)
@@ -311,7 +315,8 @@ def full_checks(facts: Facts) -> list[tuple[str, Check]]:
     """Everything: with the door closed first, then with it open, then closed again."""
     outputs = list(facts.outputs or ())
     checks = [
-        ("gate cycle", gate("HOME", "OPEN", "CLOSE", "ACCEPT", "RETURN")), *short_checks(), ("camera picture", camera())
+        ("gate cycle", gate(*CYCLE)), *((f"gate cycle {name}", gate(*CYCLE, name=name)) for name in facts.more_gates),
+        *short_checks(), ("camera picture", camera()),
     ]  # fmt: skip
     if "door" in facts.levels:
         checks.append(("input door opens", door_open()))

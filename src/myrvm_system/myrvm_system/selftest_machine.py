@@ -6,9 +6,11 @@ Hears sensors/state (SensorState), actuator/outputs (Outputs), actuator/state (G
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +43,7 @@ MOVE_S = 60.0  # the longest movement of a gate, with its retries
 PICTURE_S = 5.0
 DRIVE_S = 20.0  # an output that nobody switches back does so itself
 TOPICS = {"sensors/state": SensorState, "actuator/outputs": Outputs, "actuator/state": GateState}
+GATE_TOPIC = re.compile(r"/actuator/(\w+)/state")
 WATCHED = ("sensor", "camera", "actuator")
 
 
@@ -62,6 +65,7 @@ class SelftestMachine:
             lambda: all(topic in client.latest for topic in TOPICS) and all(node in self._beats for node in WATCHED),
             HEAR_S,
         )
+        self._more_gates = self._find_more_gates()
 
     def _on_beat(self, beat: NodeHealth) -> None:
         self._beats[beat.node] = beat
@@ -78,12 +82,13 @@ class SelftestMachine:
                 return self._drive(name, on)
             case TakePicture():
                 return self._brightness()
-            case Move(verb):
-                return self._move(verb)
+            case Move(verb, gate):
+                return self._move(verb, gate)
 
     def _facts(self) -> Facts:
         sensors, outputs, gate = (self._client.latest.get(topic) for topic in TOPICS)
-        return facts(self._client.now_ns(), sensors, outputs, gate, self._beats)
+        seen = facts(self._client.now_ns(), sensors, outputs, gate, self._beats)
+        return replace(seen, more_gates=self._more_gates)
 
     def _wait(self, role: str, active: bool, prompt: str) -> float | Unable | None:
         def done() -> bool:
@@ -107,16 +112,25 @@ class SelftestMachine:
         answer = self._client.call(Capture, "camera/capture", request, PICTURE_S + CALL_S)
         return float(np.mean(image_codec.decode(answer.image))) if answer.success else str(answer.message)
 
-    def _gate(self) -> GateState:
-        state: GateState | None = self._client.latest.get("actuator/state")
+    def _find_more_gates(self) -> tuple[str, ...]:
+        topics = (name for name, _ in self._client.node.get_topic_names_and_types())
+        names = tuple(found[1] for topic in topics if (found := GATE_TOPIC.fullmatch(topic)))
+        for name in names:
+            self._client.listen(GateState, _gate_topic(name), qos.STATE)
+        return names
+
+    def _gate(self, name: str) -> GateState:
+        state: GateState | None = self._client.latest.get(_gate_topic(name))
         if state is None:
-            raise GraphError("actuator/state is not heard")
+            raise GraphError(f"{_gate_topic(name)} is not heard")
         return state
 
-    def _move(self, verb: str) -> Moved:
+    def _move(self, verb: str, gate: str) -> Moved:
         command_id = str(uuid.uuid4())
-        before = self._gate()
-        request = CommandGate.Request(command_id=command_id, holder=HOLDER, verb=getattr(CommandGate.Request, verb))
+        before = self._gate(gate)
+        request = CommandGate.Request(
+            gate=gate, command_id=command_id, holder=HOLDER, verb=getattr(CommandGate.Request, verb)
+        )
         began_s = time.monotonic()
         answer = self._client.call(CommandGate, "actuator/command", request, CALL_S)
         if not answer.taken:
@@ -124,11 +138,16 @@ class SelftestMachine:
             return Moved(0.0, 0.0, f"refused: {refusal} {answer.holder}".strip())
 
         def ended() -> bool:
-            state = self._gate()
+            state = self._gate(gate)
             return state.command_id == command_id and state.outcome != GateState.OUTCOME_RUNNING
 
         in_time = self._client.wait(ended, MOVE_S)
-        state = self._gate()
+        state = self._gate(gate)
         outcome = constant_name(GateState, "OUTCOME_", state.outcome).lower()
-        problem = "" if outcome == "done" else outcome if in_time else f"has not ended within {MOVE_S:g} s"
+        why = f"{outcome}: {state.fault}" if state.fault else outcome
+        problem = "" if outcome == "done" else why if in_time else f"has not ended within {MOVE_S:g} s"
         return Moved(time.monotonic() - began_s, state.motor_run_time_s - before.motor_run_time_s, problem)
+
+
+def _gate_topic(name: str) -> str:
+    return f"actuator/{name}/state" if name else "actuator/state"
