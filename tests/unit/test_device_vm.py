@@ -69,6 +69,13 @@ def test_a_report_of_the_guests_tests(device_vm: Any, tmp_path: Path) -> None:
     assert failures == ["FAILED in the guest: test_a::two"]
 
 
+def test_two_records_by_files_and_what_differs(device_vm: Any) -> None:
+    head, same = "| test | lines | a and b |\n|---|---:|---|\n", "| x.py::one[a] | 2 | the same |\n"
+    assert device_vm.agreement(head + same)[2:] == ["| x | 1 tests, 2 lines |", "", "No line differs."]
+    odd = "| x.py::two | 1 | `{}` / `{1 | 2}` |"
+    assert device_vm.agreement(head + same + odd)[2:] == ["| x | 2 tests, 3 lines |", "", "1 tests differ:", odd]
+
+
 def test_results_are_put_between_their_marks(device_vm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "page.md"
     page.write_text("above\n<!-- cuts -->\nold\n<!-- end of cuts -->\nbelow\n")
