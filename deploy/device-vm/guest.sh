@@ -8,7 +8,7 @@ echo "$task: up after $(cut -d' ' -f1 /proc/uptime) s, Linux $(uname -r)"
 
 # The checkout under its own path, with the guest's environment in the place of the desk's.
 mkdir -p "$home" && mount --bind /source "$home" && . "$home/.venv/desk.sh" && mount --bind /opt/venv "$home/.venv"
-export PYTHONDONTWRITEBYTECODE=1 MYRVM_TIME_FACTOR=20
+export HOME=/root PYTHONDONTWRITEBYTECODE=1 MYRVM_TIME_FACTOR=20  # rclpy finds no folder for its logs without HOME
 cd "$home" || exit 1
 
 case $task in
