@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -16,9 +18,15 @@ DEMO = [sys.executable, "-m", "myrvm_sim.demo"]
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    """A short temporary folder of the test's own, so that what is left behind is seen."""
-    return {**os.environ, "TMPDIR": str(tmp_path), "MYRVM_DATA": str(tmp_path / "var")}
+def folder() -> Iterator[Path]:
+    """A temporary folder of the test's own, so that what is left behind is seen; short, as sockets' names must be."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def environment(folder: Path) -> dict[str, str]:
+    return {**os.environ, "TMPDIR": str(folder), "MYRVM_DATA": str(folder / "var")}
 
 
 def children(process: psutil.Process) -> list[psutil.Process]:
@@ -26,8 +34,8 @@ def children(process: psutil.Process) -> list[psutil.Process]:
 
 
 @pytest.mark.timeout(600)
-def test_twelve_items_and_the_accounts_agree(tmp_path: Path, environment: dict[str, str]) -> None:
-    file = tmp_path / "report.json"
+def test_twelve_items_and_the_accounts_agree(folder: Path, environment: dict[str, str]) -> None:
+    file = folder / "report.json"
     command = [*DEMO, "--items", "12", "--report", str(file)]
     demo = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
     assert demo.returncode == 0, demo.stdout + demo.stderr
@@ -45,16 +53,16 @@ def test_twelve_items_and_the_accounts_agree(tmp_path: Path, environment: dict[s
     assert all(incident["survived"] for incident in report["incidents"])
     assert any(item["recovered"] for item in report["items"]), "told after the restart"
     assert report["figures"]["server_down_s"] > 0
-    assert not list(tmp_path.glob("myrvm-demo-*")), "nothing is left behind"
+    assert not list(folder.glob("myrvm-demo-*")), "nothing is left behind"
 
 
-@pytest.mark.parametrize("arguments", [["--items", "8"], ["--stay"]])
-def test_ctrl_c_ends_everything(arguments: list[str], tmp_path: Path, environment: dict[str, str]) -> None:
+@pytest.mark.parametrize(("arguments", "said"), [(["--items", "8"], "serves"), (["--stay"], "The machine is up")])
+def test_ctrl_c_ends_everything(arguments: list[str], said: str, environment: dict[str, str]) -> None:
     demo = subprocess.Popen([*DEMO, *arguments], env=environment, stdout=subprocess.PIPE, text=True)
     assert demo.stdout is not None
     try:
         line = demo.stdout.readline()
-        assert "serves" in line
+        assert said in line
         started = children(psutil.Process(demo.pid))
         assert len(started) >= 12, "demo, cabinet, server, nine processes of the graph"
         demo.send_signal(signal.SIGINT)

@@ -14,13 +14,12 @@ from myrvm_core.errors import RvmError
 from myrvm_system.bring_up import BringUp
 
 from myrvm_core import graph as graph_file
-from myrvm_sim import cabinet_client, server_client
+from myrvm_sim import cabinet_client, gpio_server, server_client
 from myrvm_sim.cabinet_client import CabinetClient
 from myrvm_sim.server_client import ServerClient
 from myrvm_system import check
 
 HARDWARE = "desk"  # profile
-LONGEST_SOCKET = 107  # bytes in sockaddr_un.sun_path
 
 
 @dataclass(frozen=True)
@@ -68,8 +67,9 @@ def desk(folder: Path, options: Options) -> Iterator[Desk]:
         RvmError: something does not start.
     """
     socket = folder / "cabinet"
-    if len(os.fsencode(socket)) > LONGEST_SOCKET:
-        raise RvmError(f"{socket} is too long for a socket: {LONGEST_SOCKET} bytes are allowed; choose another folder")
+    longest = gpio_server.LONGEST_PATH - len("/gpio/gpiochip0")
+    if len(os.fsencode(folder)) > longest:
+        raise RvmError(f"{folder} is too long for sockets in it: {longest} bytes are allowed; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         domain = stack.enter_context(claim_domain())
