@@ -117,6 +117,33 @@ def test_accept_goes_to_the_bin_and_back() -> None:
     assert flap.gate.snapshot().motor_run_time_s == pytest.approx(1.0, abs=0.1)
 
 
+class Emptying(Flap):
+    """Has an entry sensor, and a gate that closes once the chamber is empty: the item goes when the flap is open."""
+
+    sees = True
+
+    def open(self) -> None:
+        self.gate = Gate(SETTINGS.model_copy(update={"emptied_s": 0.05}), self.safety)
+        super().open()
+
+    def tick(self) -> None:
+        occupied = not self.runs or self.switch != EndSwitch.BIN
+        self.gate.chamber(occupied if self.sees else None, self.now_s)
+        super().tick()
+
+
+@pytest.mark.parametrize(("sees", "open_s"), [(True, 0.05), (False, SETTINGS.dwell_s)])
+def test_the_gate_closes_once_the_chamber_is_seen_to_be_empty(sees: bool, open_s: float) -> None:
+    flap = Emptying()
+    flap.sees = sees
+    flap.run(0.1)
+    assert flap.command(Verb.ACCEPT) == Refusal.NONE
+    assert flap.until_ended() == Outcome.DONE
+    assert flap.switch == EndSwitch.CLOSED
+    rest_s = max(open_s, LIMITS.dead_time_s)
+    assert rest_s <= flap.runs[1][1] - flap.runs[0][2] <= rest_s + 5 * TICK_S
+
+
 def test_return_goes_to_the_customer_waits_and_closes() -> None:
     flap = Flap()
     flap.command(Verb.RETURN)

@@ -2,8 +2,9 @@
 
 Serves `actuator/command` (CommandGate; answered at once), publishes `actuator/state` (GateState of the first gate,
 latched, depth 1: the newest state always carries the end of the last command taken), `actuator/<name>/state` of a
-second gate, and `actuator/interlocks` (SensorState: at each change and each half second). Hears the motor's current in
-`sensors/state`. `gate` owns the movements, `motor_safety` what no motor may do, `gate_control` the threads.
+second gate, and `actuator/interlocks` (SensorState: at each change and each half second). Hears the motor's current and
+the entry sensor in `sensors/state`. `gate` owns the movements, `motor_safety` what no motor may do, `gate_control` the
+threads.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from myrvm_hardware.settings import ActuatorSettings
 from myrvm_ros import qos
 
 CHECK_PERIOD_S = 0.25
+LEVELS = {SensorReading.LEVEL_ACTIVE: True, SensorReading.LEVEL_INACTIVE: False}
 INTERLOCK_PERIOD_S = 0.5
 SWITCH_INTERVAL_S = 0.001  # a thread of ours that computes lets the one that watches the interlocks in so soon
 
@@ -94,6 +96,8 @@ class ActuatorNode(ManagedNode[ActuatorSettings]):
         for reading in message.readings:
             if reading.role == SensorReading.ROLE_MOTOR_CURRENT and reading.level == SensorReading.LEVEL_ANALOG:
                 self._control.measured(reading.value)
+            elif reading.role == SensorReading.ROLE_ENTRY:
+                self._control.chamber(LEVELS.get(reading.level))
 
     def _on_command(self, request: Any, response: Any) -> Any:
         refusal, response.holder = self._control.command(request.gate, request.command_id, request.holder, request.verb)

@@ -95,6 +95,8 @@ class Gate:
         self._now_s = 0.0
         self._cycles = self._jams = 0
         self._run_time_s = 0.0
+        self._occupied = False
+        self._emptied_s = float("inf")  # when the chamber was seen to become empty, during this command
         self._measured_s = self._over_s = float("-inf")  # last measurement of the current; since when it is too high
 
     # What comes in
@@ -125,6 +127,14 @@ class Gate:
         was_over = self._over_s > float("-inf") and now_s - self._measured_s <= CURRENT_STALE_S
         self._over_s = (self._over_s if was_over else now_s) if over else float("-inf")
         self._measured_s = now_s
+
+    def chamber(self, occupied: bool | None, now_s: float) -> None:
+        """What the entry sensor tells of the chamber; None: unknown."""
+        if self._occupied and occupied is False:
+            self._emptied_s = now_s
+        elif occupied:
+            self._emptied_s = float("inf")
+        self._occupied = bool(occupied)
 
     def command(self, command_id: str, holder: str, verb: int, now_s: float) -> tuple[Refusal, str]:
         """Take a command or refuse it; with BUSY comes the holder of the one that runs.
@@ -227,12 +237,16 @@ class Gate:
     def _begin(self, command_id: str, holder: str, verb: Verb) -> None:
         self._command_id, self.holder, self._verb, self._outcome = command_id, holder, verb, Outcome.RUNNING
         self._own = self._homing_wanted = False
+        self._emptied_s = float("inf")
         movements = {Verb.ACCEPT: self._accept, Verb.RETURN: self._return, Verb.OPEN: self._open}
         self._movement = movements.get(verb, self._home)()
 
     def _accept(self) -> Generator[None, None, None]:
         yield from self._drive(EndSwitch.BIN)
-        yield from self._wait_open(self._settings.dwell_s, belt=BELT in self._safety.directions)
+        if BELT in self._safety.directions:
+            yield from self._wait_open(self._settings.dwell_s, belt=True)
+        else:
+            yield from self._wait_open(self._settings.dwell_s, self._settings.emptied_s)
         yield from self._drive(EndSwitch.CLOSED)
 
     def _return(self) -> Generator[None, None, None]:
@@ -290,13 +304,14 @@ class Gate:
         since_s = max(self._over_s, self._safety.started_s(self.name))  # a motor that rested drew nothing
         return fresh and self._over_s > float("-inf") and self._now_s - since_s >= self._settings.current_time_s
 
-    def _wait_open(self, duration_s: float, belt: bool = False) -> Generator[None, None, None]:
+    def _wait_open(self, duration_s: float, emptied_s: float = 0.0, belt: bool = False) -> Generator[None, None, None]:
         # The motor is off: a hand that takes the item out is welcome, and the gate does not close on it.
         self._waiting_open = True
         start_s = self._now_s
         if belt and duration_s > 0.0 and not self._safety.obstacles(start_s):
             self._safety.run(BELT, Direction.TO_BIN, start_s, duration_s)  # a hand stops it, and it stays off
-        while self._now_s - start_s < duration_s or (
+        emptied_s = emptied_s or float("inf")
+        while self._now_s < min(start_s + duration_s, self._emptied_s + emptied_s) or (
             self._safety.obstacles(self._now_s) and self._now_s - start_s < duration_s + self._settings.hand_limit_s
         ):
             yield

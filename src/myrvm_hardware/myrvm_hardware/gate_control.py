@@ -120,6 +120,12 @@ class GateControl:
             for gate in self._gates.values():
                 gate.measured(current_a, time.monotonic())
 
+    def chamber(self, occupied: bool | None) -> None:
+        """What the entry sensor tells of the chamber before the gates; None: unknown."""
+        with self._wake:
+            for gate in self._gates.values():
+                gate.chamber(occupied, time.monotonic())
+
     def check(self) -> None:
         """To be called now and then: sees that somebody watches, and that the driver has what it needs."""
         with self._wake:

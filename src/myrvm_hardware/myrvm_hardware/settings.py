@@ -254,7 +254,16 @@ class GateSettings(Settings):
     travel_limit_s: float = setting(
         3.0, "Longest time that the motor runs in one movement.", unit="s", minimum=0.1, maximum=30.0
     )
-    dwell_s: float = setting(0.4, "How long the gate stays open to the bin.", unit="s", minimum=0.0, maximum=30.0)
+    dwell_s: float = setting(
+        0.4, "How long the gate stays open to the bin, at most.", unit="s", minimum=0.0, maximum=30.0
+    )
+    emptied_s: float = setting(
+        0.0,
+        "It closes so long after the entry sensor has seen the item go, while that falls; 0: open for dwell_s.",
+        unit="s",
+        minimum=0.0,
+        maximum=30.0,
+    )
     return_open_s: float = setting(
         4.0, "How long the gate stays open to the customer.", unit="s", minimum=0.0, maximum=120.0
     )
