@@ -87,7 +87,9 @@ class Cabinet:
         self.publish_state()
 
     def publish_state(self) -> None:
-        self.state.publish(SensorState(watching_since=self.watching_since, readings=list(self.levels.values())))
+        message = SensorState(watching_since=self.watching_since, readings=list(self.levels.values()))
+        message.header.stamp = self.graph.node.get_clock().now().to_msg()
+        self.state.publish(message)
 
     def go_blind(self, item_present: bool) -> None:
         """The sensor node was away, and what happened meanwhile is not known."""
@@ -178,6 +180,20 @@ def test_an_accepted_item_goes_to_disk_then_to_the_bin_then_to_the_customer(cabi
         EndSession, "deposit/end_session", EndSession.Request(session_id=started.session.session_id)
     )
     assert (ended.ended, ended.items, ended.points) == (True, 1, 10)
+
+
+def test_two_items_in_one_beam_are_two_deposits(cabinet: Cabinet) -> None:
+    cabinet.graph.node.create_timer(0.1, cabinet.publish_state)  # as a sensor node does, twice a second or oftener
+    cabinet.enter()
+    for count in (1, 2):
+        assert cabinet.wait_for_command(count).verb == CommandGate.Request.ACCEPT
+        cabinet.sense(SensorReading.ROLE_DROP)  # the one behind has moved up: the beam was not free
+        cabinet.sense(SensorReading.ROLE_DROP, active=False)
+        cabinet.wait_for_result(count)
+        cabinet.finish()
+    assert {result.outcome for result in cabinet.results} == {Ending.ACCEPTED}
+    assert {record.deposit_id for record in lease(cabinet)} == {result.deposit_id for result in cabinet.results}
+    assert len(lease(cabinet)) == 0, "each was leased once"
 
 
 def test_a_refused_item_comes_back_and_leaves_no_row(cabinet: Cabinet) -> None:

@@ -97,6 +97,19 @@ def test_an_accepted_item_is_recorded_moved_settled_and_then_shown() -> None:
     assert bench.machine.state is State.SESSION
 
 
+def test_an_item_behind_the_last_one_in_the_same_beam_is_a_deposit_of_its_own() -> None:
+    bench = Bench()
+    bench.item()
+    bench.do(VerdictGiven(ACCEPTED), Stored(), ItemDropped(1), Updated(), GateFinished(True), TimedOut(), TimedOut())
+    assert bench.machine.state is State.IDLE
+    assert bench.machine.unnamed_item, "one deposit is not credited to two items"
+    assert bench.do(ItemEntered(200, "deposit-2"), TimedOut()) == [Classify(200)]
+    assert not bench.machine.unnamed_item
+    (store,) = bench.do(VerdictGiven(ACCEPTED))
+    assert isinstance(store, Store)
+    assert store.record.deposit_id == "deposit-2"
+
+
 def test_a_refused_item_is_shown_at_once_and_given_back_without_a_record() -> None:
     bench = Bench()
     bench.item()

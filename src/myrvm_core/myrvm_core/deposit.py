@@ -289,6 +289,7 @@ class DepositMachine:
         self.last_counted = ""  # the deposit that was the last to be added to these
         self.current: Deposit | None = None
         self.present: ItemEntered | None = None
+        self._begun_id = ""  # of the last deposit that was begun
         self.watching_since_ns = 0
         self.gate_busy = False
         self.down = False
@@ -298,6 +299,11 @@ class DepositMachine:
         self.now_ns = 0
         self.now_s = 0.0
         self.deadline_s = math.inf
+
+    @property
+    def unnamed_item(self) -> bool:
+        """An item lay behind the last one, in the same beam: it waits for an `ItemEntered` with an id of its own."""
+        return self.current is None and self.present is not None and self.present.deposit_id == self._begun_id
 
     def handle(self, event: Event, now_s: float, now_ns: int) -> list[Effect]:
         """Take one event.
@@ -440,6 +446,7 @@ class DepositMachine:
         session = self.session or Session(
             SessionKind.DONATION, f"donation-{self.present.deposit_id}", "", self.present.at_ns
         )
+        self._begun_id = self.present.deposit_id
         self.current = Deposit(self.present.deposit_id, session, self.present.at_ns, self.now_s)
         return []
 
@@ -565,6 +572,7 @@ def _present(machine: DepositMachine, _event: Event | None) -> bool:
 def _ready(machine: DepositMachine, event: Event | None) -> bool:
     return (
         machine.present is not None
+        and not machine.unnamed_item
         and not machine.gate_busy
         and not _down(machine, event)
         and not machine.ending_session

@@ -54,6 +54,8 @@ class Senses:
         # Catches up with an edge that was missed, such as one from before this node was started.
         if active != (self._machine.present is not None):
             self._on_entry(active, to_ns(entry.stamp))
+        elif self._machine.unnamed_item:
+            self._handle(ItemEntered(to_ns(message.header.stamp), str(uuid7())))
 
     def _on_entry(self, active: bool, stamp_ns: int) -> None:
         if stamp_ns > self._entry_stamp_ns:
