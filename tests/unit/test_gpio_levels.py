@@ -58,3 +58,16 @@ def test_nothing_is_known_of_a_moving_gate_or_of_a_graph_that_is_down():
         assert levels(moving).of(Purpose("actuator", "", name, "gpiochip0", "1")) is None
     for name in ("door", "bin", "to_bin"):
         assert levels({}).of(Purpose("actuator", "", name, "gpiochip0", "1")) is None
+
+
+@pytest.mark.parametrize(("in_use", "waits"), [(True, 2), (False, 1)])
+def test_whoever_holds_our_lines_is_waited_for_before_discovery_shows_it(in_use: bool, waits: int):
+    waited: list[float] = []
+    client = SimpleNamespace(
+        latest={},
+        listen=lambda *_: None,
+        wait=lambda _done, limit_s: bool(waited.append(limit_s)),
+        node=SimpleNamespace(count_publishers=lambda _topic: 0),
+    )
+    Levels(cast("Any", client)).hear(in_use)
+    assert len(waited) == waits

@@ -26,9 +26,9 @@ class Levels:
         for topic, message_type in TOPICS.items():
             client.listen(message_type, topic, qos.STATE)
 
-    def hear(self) -> None:
-        """Wait until every topic was heard; not long where no node is up."""
-        if not self._client.wait(self._complete, DISCOVERY_S) and self._published():
+    def hear(self, in_use: bool) -> None:
+        """Wait until every topic was heard; not long where no node is up. `in_use`: somebody holds our lines."""
+        if not self._client.wait(self._complete, DISCOVERY_S) and (in_use or self._published()):
             self._client.wait(self._complete, HEAR_S)
 
     def _complete(self) -> bool:

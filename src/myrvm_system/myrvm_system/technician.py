@@ -113,7 +113,8 @@ def show_gpio(
     known = gpio_view.purposes(check.default_files(hardware))
     with _graph() as client:
         levels = gpio_levels.Levels(client)
-        levels.hear()
+        lines, problems = gpio_view.look(known, levels.of)
+        levels.hear(in_use=any(line.consumer and line.purposes for line in lines))
         lines, problems = gpio_view.look(known, levels.of)
         if as_json:
             console.print_json(json.dumps(gpio_view.as_json(lines, problems)))
