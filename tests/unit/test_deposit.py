@@ -110,6 +110,19 @@ def test_an_item_behind_the_last_one_in_the_same_beam_is_a_deposit_of_its_own() 
     assert store.record.deposit_id == "deposit-2"
 
 
+def test_an_item_left_while_the_supply_failed_is_looked_at_anew_under_another_id() -> None:
+    bench = Bench()
+    bench.item()
+    (show,) = bench.do(PowerFailing(True))
+    assert isinstance(show, Show)
+    assert (show.deposit_id, show.ending) == ("deposit-1", Ending.RETURNED)
+    assert bench.machine.unnamed_item
+    assert bench.do(ItemEntered(200, "deposit-2"), TimedOut(), TimedOut()) == [], "not while it fails"
+    assert bench.do(PowerFailing(False), TimedOut()) == [Classify(200)]
+    assert bench.machine.current is not None
+    assert bench.machine.current.deposit_id == "deposit-2"
+
+
 def test_a_refused_item_is_shown_at_once_and_given_back_without_a_record() -> None:
     bench = Bench()
     bench.item()

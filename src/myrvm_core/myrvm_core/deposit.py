@@ -302,7 +302,7 @@ class DepositMachine:
 
     @property
     def unnamed_item(self) -> bool:
-        """An item lay behind the last one, in the same beam: it waits for an `ItemEntered` with an id of its own."""
+        """An item is there whose deposit has ended, or one behind it: it waits for an `ItemEntered` with a new id."""
         return self.current is None and self.present is not None and self.present.deposit_id == self._begun_id
 
     def handle(self, event: Event, now_s: float, now_ns: int) -> list[Effect]:

@@ -54,7 +54,7 @@ class Senses:
         # Catches up with an edge that was missed, such as one from before this node was started.
         if active != (self._machine.present is not None):
             self._on_entry(active, to_ns(entry.stamp))
-        elif self._machine.unnamed_item:
+        elif self._machine.unnamed_item:  # behind the last one, or left where it was when the supply failed
             self._handle(ItemEntered(to_ns(message.header.stamp), str(uuid7())))
 
     def _on_entry(self, active: bool, stamp_ns: int) -> None:
@@ -63,10 +63,5 @@ class Senses:
             self._handle(ItemEntered(stamp_ns, str(uuid7())) if active else ItemLeft())
 
     def _on_power(self, failing: bool) -> None:
-        if failing == self._machine.power_failing:
-            return
-        present = self._machine.present
-        if not failing and present is not None:
-            # What lay in the chamber meanwhile was told to be given back: it begins anew, under an id of its own.
-            self._handle(ItemEntered(present.at_ns, str(uuid7())))
-        self._handle(PowerFailing(failing))
+        if failing != self._machine.power_failing:
+            self._handle(PowerFailing(failing))
