@@ -66,6 +66,13 @@ def test_purposes_of_a_profile(tmp_path: Path):
     ]  # fmt: skip
 
 
+def test_a_later_file_that_changes_one_value_of_a_group_keeps_its_lines(tmp_path: Path):
+    before = profile(tmp_path)
+    local = tmp_path / "local.yaml"
+    local.write_text("actuator: {ros__parameters: {outputs: {light_limit_s: 5.0}}}")
+    assert purposes([tmp_path / "profile.yaml", local]) == before
+
+
 @pytest.mark.parametrize("text", ["- a list", "sensor: 3", "sensor: {}", "{", "3"])
 def test_a_profile_that_is_none_is_one_clear_line(tmp_path: Path, text: str):
     with pytest.raises(SettingsError, match=r"profile\.yaml cannot be read"):

@@ -52,18 +52,32 @@ def settings_class(description: NodeDescription) -> type[Settings]:
     return found
 
 
+def parameters(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """What ROS parameter files give each node, groups as mappings; a later file counts before an earlier one.
+
+    Raises:
+        SettingsError: a file cannot be read, or is no parameter file.
+    """
+    given: dict[str, dict[str, Any]] = {}
+    for file in files:
+        try:
+            content: dict[str, Any] = read_yaml(file) or {}
+            for name, body in content.items():
+                section: dict[str, Any] = dict(body["ros__parameters"])
+                node = name.lstrip("/")
+                given[node] = merged(given.get(node), section)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise SettingsError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
+    return given
+
+
 def settings(files: Sequence[Path]) -> dict[str, Settings]:
     """The settings of every node: the files in their order, then the environment.
 
     Raises:
         SettingsError: a value is not allowed; `check` says all of them.
     """
-    graph, variables = graph_file.load(), environment.environment()
-    given: dict[str, Any] = {}
-    for file in files:
-        content: dict[str, Any] = read_yaml(file) or {}
-        sections: dict[str, Any] = {node.lstrip("/"): body["ros__parameters"] for node, body in content.items()}
-        given = {node: merged(given.get(node), sections.get(node, {})) for node in given | sections}
+    graph, variables, given = graph_file.load(), environment.environment(), parameters(files)
     found: dict[str, Settings] = {}
     for description in (*graph.nodes, graph.manager):
         settings_type = settings_class(description)

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import gpiod
-import yaml
 from gpiod.line import Bias, Clock, Direction, Drive, Edge, Value
-from myrvm_core.errors import SettingsError
+from myrvm_core.configuration import parameters
 from rich.table import Table
 from rich.text import Text
 
@@ -69,20 +68,12 @@ def purposes(files: Sequence[Path]) -> list[Purpose]:
     Raises:
         SettingsError: a file cannot be read.
     """
-    sections: dict[str, dict[str, Any]] = {}
-    for file in files:
-        try:
-            body = yaml.safe_load(file.read_text(encoding="utf-8"))
-            for node, section in body.items():
-                sections.setdefault(str(node), {}).update(section["ros__parameters"])
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
-            raise SettingsError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
-    return [purpose for node, parameters in sections.items() for purpose in _of_group(node, "", parameters, "")]
+    return [purpose for node, given in parameters(files).items() for purpose in _of_group(node, "", given, "")]
 
 
-def _of_group(node: str, group: str, parameters: Mapping[str, Any], chip: str) -> Iterator[Purpose]:
-    chip = str(parameters.get("chip") or parameters.get("device") or chip)
-    for name, value in parameters.items():
+def _of_group(node: str, group: str, given: Mapping[str, Any], chip: str) -> Iterator[Purpose]:
+    chip = str(given.get("chip") or given.get("device") or chip)
+    for name, value in given.items():
         if isinstance(value, dict):
             yield from _of_group(node, name, value, chip)  # pyright: ignore[reportUnknownArgumentType]
         elif isinstance(value, list) and name.endswith("lines"):
