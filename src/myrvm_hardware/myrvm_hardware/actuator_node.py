@@ -24,10 +24,9 @@ from myrvm_hardware.gate_control import GateControl
 from myrvm_hardware.gate_messages import gate_state, interlock_state
 from myrvm_hardware.output_panel import OutputPanel
 from myrvm_hardware.settings import ActuatorSettings
-from myrvm_ros import qos
+from myrvm_ros import levels, qos
 
 CHECK_PERIOD_S = 0.25
-LEVELS = {SensorReading.LEVEL_ACTIVE: True, SensorReading.LEVEL_INACTIVE: False}
 INTERLOCK_PERIOD_S = 0.5
 SWITCH_INTERVAL_S = 0.001  # a thread of ours that computes lets the one that watches the interlocks in so soon
 
@@ -93,11 +92,12 @@ class ActuatorNode(ManagedNode[ActuatorSettings]):
         return Health(values=values)
 
     def _on_sensors(self, message: SensorState) -> None:
+        self._outputs.on_sensors(message)
         for reading in message.readings:
             if reading.role == SensorReading.ROLE_MOTOR_CURRENT and reading.level == SensorReading.LEVEL_ANALOG:
                 self._control.measured(reading.value)
             elif reading.role == SensorReading.ROLE_ENTRY:
-                self._control.chamber(LEVELS.get(reading.level))
+                self._control.chamber(levels.is_active(reading.level))
 
     def _on_command(self, request: Any, response: Any) -> Any:
         refusal, response.holder = self._control.command(request.gate, request.command_id, request.holder, request.verb)

@@ -125,6 +125,16 @@ def in_units(value: float, settings: SourceSettings) -> float:
     return max(0.0, value)
 
 
+def build_driver(settings: SensorSettings, name: str) -> AnalogDriver:
+    """The driver that the group `name` of the settings names, not yet open.
+
+    Raises:
+        SettingsError: it is not installed, or its settings can never work.
+    """
+    group: SourceSettings = getattr(settings, name)
+    return find_driver(ANALOG_DRIVERS, group.driver)(group.device, group, GROUPS[name][0], settings.sysfs_root)
+
+
 def sensors(settings: SensorSettings, changed: Callable[[], None], log: Any) -> list[AnalogSensor]:
     """The analogue sensors that the settings name.
 
@@ -132,11 +142,11 @@ def sensors(settings: SensorSettings, changed: Callable[[], None], log: Any) -> 
         SettingsError: a driver is not installed, or its settings can never work.
     """
     built: list[AnalogSensor] = []
-    for name, roles in GROUPS.items():
+    for name in GROUPS:
         group: SourceSettings = getattr(settings, name)
         if group.driver:
             try:
-                driver = find_driver(ANALOG_DRIVERS, group.driver)(group.device, group, roles[0], settings.sysfs_root)
+                driver = build_driver(settings, name)
             except SettingsError as error:
                 raise SettingsError(*(f"sensor.{name}.{problem}" for problem in error.problems)) from error
             built.append(AnalogSensor(name, driver, group, changed, log))

@@ -66,6 +66,7 @@ class Role(IntEnum):
 
 ANALOG = (Role.WEIGHT, Role.BIN_LEVEL, Role.MOTOR_CURRENT, Role.BATTERY)
 DIGITAL = tuple(role for role in Role if role not in ANALOG)
+DIGITAL_BY_NAME = {role.name.lower(): role for role in DIGITAL}  # as settings name them
 
 
 @dataclass(frozen=True)

@@ -243,10 +243,8 @@ class Gate:
 
     def _accept(self) -> Generator[None, None, None]:
         yield from self._drive(EndSwitch.BIN)
-        if BELT in self._safety.directions:
-            yield from self._wait_open(self._settings.dwell_s, belt=True)
-        else:
-            yield from self._wait_open(self._settings.dwell_s, self._settings.emptied_s)
+        belt = BELT in self._safety.directions
+        yield from self._wait_open(self._settings.dwell_s, 0.0 if belt else self._settings.emptied_s, belt)
         yield from self._drive(EndSwitch.CLOSED)
 
     def _return(self) -> Generator[None, None, None]:

@@ -11,13 +11,7 @@ from myrvm_hardware.gate import Snapshot
 from myrvm_hardware.gate_control import InterlockLevel
 from myrvm_hardware.kernel_clock import since_epoch_ns
 from myrvm_hardware.wear import Wear
-from myrvm_ros import stamps
-
-LEVELS = {
-    None: SensorReading.LEVEL_UNKNOWN,
-    False: SensorReading.LEVEL_INACTIVE,
-    True: SensorReading.LEVEL_ACTIVE,
-}
+from myrvm_ros import levels, stamps
 
 
 def gate_state(snapshot: Snapshot, wear: Wear, now_ns: int) -> GateState:
@@ -47,7 +41,7 @@ def interlock_state(interlocks: Mapping[Role, InterlockLevel], watching_since_ns
         readings=[
             SensorReading(
                 role=int(role),
-                level=LEVELS[level.active],
+                level=levels.to_level(level.active),
                 stamp=stamps.to_message(since_epoch_ns(level.since_ns) if level.since_ns else now_ns),
             )
             for role, level in interlocks.items()

@@ -9,14 +9,13 @@ from collections.abc import Mapping
 
 from myrvm_core.errors import DeviceError, SettingsError
 
-from myrvm_hardware.drivers import BELT, DIGITAL, Direction, Edge, EndSwitch, Role
+from myrvm_hardware.drivers import BELT, DIGITAL_BY_NAME, Direction, Edge, EndSwitch, Role
 from myrvm_hardware.gpio_lines import Input, Lines, Output, parse_lines
 from myrvm_hardware.guard_process import GuardProcess
 from myrvm_hardware.settings import ActuatorSettings
 
 SWITCHES = {switch.name.lower(): switch for switch in EndSwitch if switch < EndSwitch.BETWEEN}
 MOTOR = {"to_bin": Direction.TO_BIN, "to_customer": Direction.TO_CUSTOMER}
-INTERLOCKS = {role.name.lower(): role for role in DIGITAL}
 REQUIRED = (Role.DOOR, Role.HAND, Role.EMERGENCY)
 WATCHDOG = "watchdog"
 TOGGLE_S = 0.02  # half a period of the watchdog line
@@ -27,8 +26,8 @@ class GpiodGate:
     """Each motor has a line for each direction, each gate three end switches."""
 
     def __init__(self, device: str, settings: ActuatorSettings) -> None:
-        roles = parse_lines("actuator.interlock_lines", settings.interlock_lines, INTERLOCKS, all_of_them=False)
-        self.interlocks = tuple(INTERLOCKS[name] for name in roles)
+        roles = parse_lines("actuator.interlock_lines", settings.interlock_lines, DIGITAL_BY_NAME, all_of_them=False)
+        self.interlocks = tuple(DIGITAL_BY_NAME[name] for name in roles)
         if missing := [role.name.lower() for role in REQUIRED if role not in self.interlocks]:
             raise SettingsError(f"actuator.interlock_lines: {', '.join(missing)} is missing: no motor runs without it")
         inverse = [name for name in settings.normally_closed if name]
@@ -129,7 +128,7 @@ class GpiodGate:
     def read_edges(self, timeout_s: float) -> tuple[list[Edge], int]:
         """Edges of the interlocks. Raises DeviceError."""
         edges, lost = self._lines.read_edges(timeout_s)
-        return [Edge(INTERLOCKS[edge.purpose], edge.active, edge.monotonic_ns) for edge in edges], lost
+        return [Edge(DIGITAL_BY_NAME[edge.purpose], edge.active, edge.monotonic_ns) for edge in edges], lost
 
     def close(self) -> None:
         """Motors off, guard ended, lines given back."""

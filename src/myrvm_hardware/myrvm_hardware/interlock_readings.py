@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from myrvm_core.errors import SettingsError
 
-from myrvm_hardware.drivers import DIGITAL, Role
+from myrvm_hardware.drivers import DIGITAL_BY_NAME, Role
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,7 @@ def interlock_roles(parameter: str, names: Iterable[str]) -> tuple[Role, ...]:
     Raises:
         SettingsError: a name is no digital role.
     """
-    known = {role.name.lower(): role for role in DIGITAL}
     for name in names:
-        if name not in known:
-            raise SettingsError(f"{parameter}: {name!r} is not known; allowed: {', '.join(known)}")
-    return tuple(known[name] for name in names)
+        if name not in DIGITAL_BY_NAME:
+            raise SettingsError(f"{parameter}: {name!r} is not known; allowed: {', '.join(DIGITAL_BY_NAME)}")
+    return tuple(DIGITAL_BY_NAME[name] for name in names)

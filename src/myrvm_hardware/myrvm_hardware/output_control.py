@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from myrvm_core.backoff import Backoff
+from myrvm_core.machine_mode import Mode
 
 from myrvm_hardware.device_thread import DeviceThread
-from myrvm_hardware.outputs import Mode, Outputs, Refusal, differing
+from myrvm_hardware.outputs import Outputs, Refusal, differing
 
 STOPPED = "the outputs are not driven now"
 LOOK_S = 1.0  # the lines are read back so often at least

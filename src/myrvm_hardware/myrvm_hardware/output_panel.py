@@ -1,8 +1,8 @@
 """The actuator's side for lamps, lock and buzzer.
 
 Serves `actuator/set_output` (SetOutput), publishes `actuator/outputs` (Outputs, latched: what the lines read). Hears
-system/status (SystemStatus), deposit/state (DepositState), sensors/state (SensorState, for the door) and health/limits
-(OperatingLimits). `outputs` owns the rules, `output_control` the thread.
+system/status (SystemStatus), deposit/state (DepositState) and health/limits (OperatingLimits); the node hands on what
+the sensors tell. `outputs` owns the rules, `output_control` the thread.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from myrvm_core.backoff import Backoff
+from myrvm_core.machine_mode import Mode
 from myrvm_interfaces.msg import DepositState, OperatingLimits, Output, SensorReading, SensorState, SystemStatus
 from myrvm_interfaces.msg import Outputs as OutputsMessage
 from myrvm_interfaces.srv import SetOutput
@@ -20,12 +21,11 @@ from rclpy.task import Future
 
 from myrvm_hardware.gpiod_outputs import GpiodOutputs
 from myrvm_hardware.output_control import OutputControl
-from myrvm_hardware.outputs import Mode, Outputs, Refusal
+from myrvm_hardware.outputs import Outputs, Refusal
 from myrvm_hardware.settings import ActuatorSettings
-from myrvm_ros import qos, stamps
+from myrvm_ros import levels, qos, stamps
 
 KNOWN_MODES = {int(mode) for mode in Mode}
-LEVELS = {SensorReading.LEVEL_ACTIVE: True, SensorReading.LEVEL_INACTIVE: False}
 # The light is on before the picture: the deposit node's settle_s is the ring's too.
 LOOKING = (DepositState.ITEM_DETECTED, DepositState.CLASSIFYING)
 
@@ -59,7 +59,6 @@ class OutputPanel:
             self._publish({})
         node.subscription(SystemStatus, "system/status", self._on_status, qos.STATE)
         node.subscription(DepositState, "deposit/state", self._on_deposit, qos.STATE)
-        node.subscription(SensorState, "sensors/state", self._on_sensors, qos.STATE)
         Limits(node, lambda limits: self._control.dark(limits.level >= OperatingLimits.DARK))
         node.service(SetOutput, "actuator/set_output", self._on_set_output)
 
@@ -72,10 +71,11 @@ class OutputPanel:
         if before and message.state == DepositState.RETURNING != before:
             self._control.refused()
 
-    def _on_sensors(self, message: SensorState) -> None:
-        levels = {reading.role: LEVELS.get(reading.level) for reading in message.readings}
+    def on_sensors(self, message: SensorState) -> None:
+        """What the sensors tell, for the door."""
+        readings = {reading.role: levels.is_active(reading.level) for reading in message.readings}
         age_s = (self._node.now_ns() - stamps.to_ns(message.header.stamp)) / stamps.NANOSECONDS
-        self._control.door(levels.get(SensorReading.ROLE_DOOR), age_s)
+        self._control.door(readings.get(SensorReading.ROLE_DOOR), age_s)
 
     def _on_set_output(self, request: Any, response: Any) -> Future:
         future = Future()

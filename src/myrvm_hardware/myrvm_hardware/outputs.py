@@ -12,22 +12,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
 
+from myrvm_core.machine_mode import Mode
+
 LONGEST_S = 10.0  # the machine's own parts drive an output for so long at most in one call
 LOCK = "door_lock"
-
-
-class Mode(IntEnum):
-    """Numbers equal those of `myrvm_interfaces/msg/SystemStatus`; UNKNOWN: not heard."""
-
-    UNKNOWN = 0
-    STOPPED = 1
-    STARTING = 2
-    SERVING = 3
-    DEGRADED = 4
-    OUT_OF_ORDER = 5
-    PAUSED = 6
-    STOPPING = 7
-    MAINTENANCE = 8
 
 
 class Refusal(IntEnum):

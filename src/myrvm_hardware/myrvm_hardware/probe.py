@@ -19,7 +19,7 @@ from myrvm_core.settings import Settings
 
 from myrvm_hardware import analog_sensor
 from myrvm_hardware.analog_sensor import GROUPS, in_units
-from myrvm_hardware.drivers import ANALOG_DRIVERS, CAMERA_DRIVERS, GATE_DRIVERS, SENSOR_DRIVERS, Role, find_driver
+from myrvm_hardware.drivers import CAMERA_DRIVERS, GATE_DRIVERS, SENSOR_DRIVERS, Role, find_driver
 from myrvm_hardware.gpio_lines import CONSUMER, REFUSALS, Input, Lines, chip_paths, find_chip
 from myrvm_hardware.plausibility import ImplausibleError, Plausibility
 from myrvm_hardware.settings import ActuatorSettings, AnalogSettings, CameraSettings, SensorSettings, SourceSettings
@@ -217,7 +217,7 @@ def _probe_analog(name: str, sensor: SensorSettings, ours: bool) -> Examined:
     if ours:
         return Examined(subject, f"{where}: in use by the running machine")
     try:
-        driver = find_driver(ANALOG_DRIVERS, group.driver)(group.device, group, GROUPS[name][0], sensor.sysfs_root)
+        driver = analog_sensor.build_driver(sensor, name)
     except SettingsError as error:
         return Examined(subject, str(error), "mend the profile")
     try:

@@ -19,8 +19,8 @@ from myrvm_core.errors import DeviceError, RvmError, SettingsError
 from myrvm_core.settings import merged, read_yaml
 
 from myrvm_core import durable
-from myrvm_hardware.analog_sensor import GROUPS
-from myrvm_hardware.drivers import ANALOG_DRIVERS, AnalogDriver, Role, find_driver
+from myrvm_hardware.analog_sensor import GROUPS, build_driver
+from myrvm_hardware.drivers import AnalogDriver, Role
 from myrvm_hardware.settings import AnalogSettings, SensorSettings
 
 SAMPLES = 15
@@ -105,7 +105,7 @@ def calibrate(
     if not group.driver:
         raise SettingsError(f"sensor.{sensor}.driver is empty: this machine has no such sensor")
     role = GROUPS[sensor][0]
-    driver = find_driver(ANALOG_DRIVERS, group.driver)(group.device, group, role, node.sysfs_root)
+    driver = build_driver(node, sensor)
     try:
         driver.open()
         _ask(f"Let {sensor} be {low:g} {SI[sensor]}")

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from myrvm_core.errors import SettingsError
 from myrvm_interfaces.msg import NodeHealth, SensorEvent, SensorReading, SensorState
+from myrvm_ros.levels import is_active, to_level
 from myrvm_ros.managed_node import Health, ManagedNode, run
 
 from myrvm_hardware import analog_sensor
@@ -25,7 +26,6 @@ from myrvm_hardware.settings import SensorSettings
 from myrvm_ros import qos, stamps
 
 SILENT_S = 3.0  # a reader reports twice a second or oftener, unless its driver blocks
-LEVELS = {SensorReading.LEVEL_ACTIVE: True, SensorReading.LEVEL_INACTIVE: False}
 ROLES = {int(role): role for role in Role}
 
 
@@ -96,7 +96,7 @@ class SensorNode(ManagedNode[SensorSettings]):
     def _on_interlocks(self, message: SensorState) -> None:
         self._publish()  # first what came before
         levels = {
-            ROLES[reading.role]: Passed(LEVELS.get(reading.level), stamps.to_ns(reading.stamp))
+            ROLES[reading.role]: Passed(is_active(reading.level), stamps.to_ns(reading.stamp))
             for reading in message.readings
             if reading.role in ROLES
         }
@@ -169,15 +169,13 @@ class SensorNode(ManagedNode[SensorSettings]):
         if before is None or before.level != level or level == SensorReading.LEVEL_ANALOG:
             stamp = stamps.to_message(stamp_ns)
             self._readings[role] = SensorReading(role=int(role), level=level, value=value, stamp=stamp)
-            self._stuck.see(role, LEVELS.get(level), time.monotonic())
+            self._stuck.see(role, is_active(level), time.monotonic())
 
 
 def _level(role: Role, value: float | None) -> int:
-    if value is None:
-        return SensorReading.LEVEL_UNKNOWN
-    if role not in DIGITAL:
+    if value is not None and role not in DIGITAL:
         return SensorReading.LEVEL_ANALOG
-    return SensorReading.LEVEL_ACTIVE if value else SensorReading.LEVEL_INACTIVE
+    return to_level(None if value is None else bool(value))
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from myrvm_system.manager import Mode
+from myrvm_core.machine_mode import Mode
 from rich.console import Console
 
 from myrvm_sim.customer import Customer

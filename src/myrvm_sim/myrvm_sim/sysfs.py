@@ -59,9 +59,14 @@ class SysfsTree:
         fresh.replace(file)
 
 
+def weight_counts(kg: float) -> int:
+    """What the scale's amplifier gives, raw."""
+    return round(kg / WEIGHT_STEP_KG) - WEIGHT_OFFSET
+
+
 def weight(kg: float) -> dict[Path, str]:
     """What lies on the scale."""
-    return {SCALE / "in_weight_raw": str(round(kg / WEIGHT_STEP_KG) - WEIGHT_OFFSET)}
+    return {SCALE / "in_weight_raw": str(weight_counts(kg))}
 
 
 def bin_level(share: float) -> dict[Path, str]:

@@ -165,8 +165,7 @@ class Wiring:
                 flipping.remove(wire)
 
     def _weigh(self, at_ns: int) -> int:
-        kg = self._world.weigh((at_ns - self._begin_ns) / 1e9)
-        return round(kg / sysfs.WEIGHT_STEP_KG) - sysfs.WEIGHT_OFFSET
+        return sysfs.weight_counts(self._world.weigh((at_ns - self._begin_ns) / 1e9))
 
     def _drive(self, outputs: set[int], now_s: float) -> None:
         level = {name: self.chip.lines[offset].level for offset, name in DRIVEN.items()}

@@ -5,14 +5,13 @@ Hears sensors/state (SensorState), actuator/outputs (Outputs), actuator/state (G
 
 from __future__ import annotations
 
-from myrvm_interfaces.msg import GateState, Outputs, SensorState
+from myrvm_interfaces.msg import GateState
 
 from myrvm_ros import qos
 from myrvm_system.gpio_view import Purpose
 from myrvm_system.graph_client import GraphClient
-from myrvm_system.messages import facts
+from myrvm_system.messages import TOLD, facts
 
-TOPICS = {"sensors/state": SensorState, "actuator/outputs": Outputs, "actuator/state": GateState}
 DISCOVERY_S, HEAR_S = 1.0, 10.0
 MOTOR = ("to_bin", "to_customer")
 SWITCHES = ("closed", "bin", "customer")
@@ -23,7 +22,7 @@ class Levels:
 
     def __init__(self, client: GraphClient) -> None:
         self._client = client
-        for topic, message_type in TOPICS.items():
+        for topic, message_type in TOLD.items():
             client.listen(message_type, topic, qos.STATE)
 
     def hear(self, in_use: bool) -> None:
@@ -32,10 +31,10 @@ class Levels:
             self._client.wait(self._complete, HEAR_S)
 
     def _complete(self) -> bool:
-        return len(self._client.latest) == len(TOPICS)
+        return len(self._client.latest) == len(TOLD)
 
     def _published(self) -> bool:
-        return any(self._client.node.count_publishers(topic) for topic in TOPICS)
+        return any(self._client.node.count_publishers(topic) for topic in TOLD)
 
     def of(self, purpose: Purpose) -> bool | None:
         """Whether the line of `purpose` is active; None where no node says so."""

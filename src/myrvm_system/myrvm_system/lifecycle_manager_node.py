@@ -16,6 +16,7 @@ from typing import Any
 from lifecycle_msgs.srv import ChangeState
 from myrvm_core.clock import LinuxKernel
 from myrvm_core.errors import SettingsError
+from myrvm_core.machine_mode import Mode
 from myrvm_interfaces.msg import CloudStatus, DepositState, NodeHealth, SystemStatus
 from myrvm_interfaces.srv import ManageSystem
 from myrvm_ros.limits import Limits
@@ -27,7 +28,7 @@ from myrvm_core import graph as graph_file
 from myrvm_core import paths
 from myrvm_ros import qos
 from myrvm_system import start_up
-from myrvm_system.manager import Beat, Kill, Manager, Mode, Probe, Request, SystemView, Verb
+from myrvm_system.manager import Beat, Kill, Manager, Probe, Request, SystemView, Verb
 from myrvm_system.messages import status_message
 from myrvm_system.policy import Cause, LimitLevel
 from myrvm_system.power_off import PowerOff, Step, run_command

@@ -15,6 +15,7 @@ from enum import IntEnum
 
 from myrvm_core.errors import SettingsError
 from myrvm_core.graph import Graph, NodeDescription
+from myrvm_core.machine_mode import Mode
 
 from myrvm_system.policy import Cause, LimitLevel
 from myrvm_system.settings import ManagerSettings
@@ -61,19 +62,6 @@ class Verb(IntEnum):
     SHUTDOWN = 5
     RESTART = 6
     MAINTENANCE = 7
-
-
-class Mode(IntEnum):
-    """Modes of SystemStatus."""
-
-    STOPPED = 1
-    STARTING = 2
-    SERVING = 3
-    DEGRADED = 4
-    OUT_OF_ORDER = 5
-    PAUSED = 6
-    STOPPING = 7
-    MAINTENANCE = 8
 
 
 class Level(IntEnum):

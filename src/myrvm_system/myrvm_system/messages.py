@@ -7,13 +7,14 @@ from typing import Any
 
 from builtin_interfaces.msg import Time
 from myrvm_interfaces.msg import GateState, NodeHealth, NodeStatus, Outputs, SensorReading, SensorState, SystemStatus
+from myrvm_ros.levels import is_active
 from myrvm_ros.stamps import to_ns
 
 from myrvm_system.manager import SystemView
 from myrvm_system.selftest import Facts
 
-LEVELS = {SensorReading.LEVEL_ACTIVE: True, SensorReading.LEVEL_INACTIVE: False}
 STALE_NS = 10_000_000_000  # heartbeats come each second, the sensors each half second
+TOLD = {"sensors/state": SensorState, "actuator/outputs": Outputs, "actuator/state": GateState}  # latched, for `facts`
 ANALOG = ("weight", "bin_level", "motor_current", "battery")
 
 
@@ -59,7 +60,7 @@ def facts(
     }
     since = sensors.watching_since if sensors else Time()
     return Facts(
-        levels={name: LEVELS.get(one.level) for name, one in readings.items() if name not in ANALOG},
+        levels={name: is_active(one.level) for name, one in readings.items() if name not in ANALOG},
         values={
             name: one.value if one.level == SensorReading.LEVEL_ANALOG else None
             for name, one in readings.items()

@@ -14,13 +14,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from myrvm_interfaces.msg import GateState, NodeHealth, Outputs, SensorState
+from myrvm_interfaces.msg import GateState, NodeHealth
 from myrvm_interfaces.srv import Capture, CommandGate, SetOutput
 from myrvm_ros.managed_node import HEARTBEAT_TOPIC
 
 from myrvm_ros import image_codec, qos
 from myrvm_system.graph_client import GraphClient, GraphError
-from myrvm_system.messages import constant_name, facts
+from myrvm_system.messages import TOLD, constant_name, facts
 from myrvm_system.selftest import (
     PERSON_S,
     Action,
@@ -42,7 +42,6 @@ CALL_S = 10.0
 MOVE_S = 60.0  # the longest movement of a gate, with its retries
 PICTURE_S = 5.0
 DRIVE_S = 20.0  # an output that nobody switches back does so itself
-TOPICS = {"sensors/state": SensorState, "actuator/outputs": Outputs, "actuator/state": GateState}
 GATE_TOPIC = re.compile(r"/actuator/(\w+)/state")
 WATCHED = ("sensor", "camera", "actuator")
 
@@ -58,11 +57,11 @@ class SelftestMachine:
     def __init__(self, client: GraphClient, ask: Callable[[str], None] | None) -> None:
         self._client, self._ask = client, ask
         self._beats: dict[str, NodeHealth] = {}
-        for topic, message_type in TOPICS.items():
+        for topic, message_type in TOLD.items():
             client.listen(message_type, topic, qos.STATE)
         client.hear(NodeHealth, HEARTBEAT_TOPIC, qos.HEARTBEAT, self._on_beat)
         client.wait(
-            lambda: all(topic in client.latest for topic in TOPICS) and all(node in self._beats for node in WATCHED),
+            lambda: all(topic in client.latest for topic in TOLD) and all(node in self._beats for node in WATCHED),
             HEAR_S,
         )
         self._more_gates = self._find_more_gates()
@@ -86,7 +85,7 @@ class SelftestMachine:
                 return self._move(verb, gate)
 
     def _facts(self) -> Facts:
-        sensors, outputs, gate = (self._client.latest.get(topic) for topic in TOPICS)
+        sensors, outputs, gate = (self._client.latest.get(topic) for topic in TOLD)
         seen = facts(self._client.now_ns(), sensors, outputs, gate, self._beats)
         return replace(seen, more_gates=self._more_gates)
 

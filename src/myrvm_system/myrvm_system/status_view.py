@@ -15,6 +15,7 @@ from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from myrvm_core.machine_mode import Mode
 from myrvm_interfaces.msg import (
     BufferStatus,
     CloudStatus,
@@ -35,7 +36,7 @@ from rich.table import Table
 from rich.text import Text
 
 from myrvm_ros import qos
-from myrvm_system.manager import Mode, State
+from myrvm_system.manager import State
 from myrvm_system.messages import constant_name
 
 COLOURS = {

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from myrvm_core.clock import machine_clock
 from myrvm_core.errors import RvmError
+from myrvm_core.machine_mode import Mode
 from rich.console import Console
 from rich.live import Live
 
@@ -58,7 +59,6 @@ def _mode(client: Any) -> str:
     from myrvm_interfaces.msg import SystemStatus
 
     from myrvm_ros import qos
-    from myrvm_system.manager import Mode
 
     if "system/status" not in client.latest:
         client.listen(SystemStatus, "system/status", qos.STATE)
