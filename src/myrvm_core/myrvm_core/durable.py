@@ -14,8 +14,13 @@ from pathlib import Path
 PARTIAL = ".partial"  # what a cut leaves of a file that was being written; the next `replace` of it overwrites it
 
 
-def replace(path: Path, content: bytes) -> None:
+def replace(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Put a file of `content` in the place of `path`, whose folder is made where it is missing.
+
+    Args:
+        path: the file's name.
+        content: all of it.
+        mode: permissions of the file from its first byte on.
 
     Raises:
         OSError: the disk does not take it; the old file is still there.
@@ -23,7 +28,8 @@ def replace(path: Path, content: bytes) -> None:
     make_folder(path.parent)
     partial = path.with_name(path.name + PARTIAL)
     try:
-        with partial.open("wb") as file:
+        with open(partial, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            os.fchmod(file.fileno(), mode)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -31,3 +31,7 @@ class ServerError(RvmError):
 
 class ImageError(RvmError):
     """A picture contradicts itself, or its encoding is not handled."""
+
+
+class SignatureError(RvmError):
+    """A document is not signed by who it must be signed by, or not for this."""
