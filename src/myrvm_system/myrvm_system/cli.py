@@ -1,4 +1,7 @@
-"""The `rvm` command. Other packages add commands through the entry point group `myrvm.cli` (name = module:function)."""
+"""The `rvm` command. Other packages add commands through the entry point group `myrvm.cli`.
+
+An entry point names a function, or a `typer.Typer` of commands.
+"""
 
 from __future__ import annotations
 
@@ -141,7 +144,11 @@ def _print_line(line: log_files.Line) -> None:
 def main() -> None:
     """Entry point of `rvm`."""
     for point in entry_points(group=GROUP):
-        app.command(point.name)(point.load())
+        command = point.load()
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=point.name)
+        else:
+            app.command(point.name)(command)
     try:
         app()
     except RvmError as error:

@@ -6,10 +6,10 @@ Hears sensors/state (SensorState), actuator/outputs (Outputs), actuator/state (G
 from __future__ import annotations
 
 from myrvm_interfaces.msg import GateState
+from myrvm_ros.graph_client import GraphClient
 
 from myrvm_ros import qos
 from myrvm_system.gpio_view import Purpose
-from myrvm_system.graph_client import GraphClient
 from myrvm_system.messages import TOLD, facts
 
 DISCOVERY_S, HEAR_S = 1.0, 10.0

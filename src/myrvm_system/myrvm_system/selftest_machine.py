@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from myrvm_interfaces.msg import GateState, NodeHealth
 from myrvm_interfaces.srv import Capture, CommandGate, SetOutput
+from myrvm_ros.graph_client import GraphClient, GraphError
 from myrvm_ros.managed_node import HEARTBEAT_TOPIC
 
 from myrvm_ros import image_codec, qos
-from myrvm_system.graph_client import GraphClient, GraphError
 from myrvm_system.messages import TOLD, constant_name, facts
 from myrvm_system.selftest import (
     PERSON_S,

@@ -49,7 +49,7 @@ def add_to(app: typer.Typer) -> None:
 
 @contextmanager
 def _graph() -> Iterator[Any]:
-    from myrvm_system.graph_client import GraphClient  # ROS: only where a command needs it
+    from myrvm_ros.graph_client import GraphClient  # ROS: only where a command needs it
 
     with GraphClient("rvm_technician") as client:
         yield client
