@@ -325,6 +325,123 @@ def test_whatever_happens_the_order_of_things_holds(events: list[Any], donations
     assert bench.machine.current is None
 
 
+# To whose session an item counts
+
+BUDI = Session(SessionKind.VOUCHER, "session-2", "session-2")
+ITEM: list[Any] = [
+    "enter", TimedOut(), VerdictGiven(ACCEPTED), Stored(), ItemLeft(), ItemDropped(10**15), Updated(), GateFinished(True)
+]  # fmt: skip
+
+
+@st.composite
+def visits(draw: st.DrawFn) -> list[Any]:
+    """Customers one after the other, and then some events come early or late and others in between."""
+    items = draw(st.lists(st.integers(1, 2), min_size=1, max_size=3))
+    events = [event for count in items for event in ("begin", *ITEM * count, SessionEnded(), TimedOut())]
+    for _ in range(draw(st.integers(0, 6))):
+        at, to = (draw(st.integers(0, len(events) - 1)) for _ in range(2))
+        events.insert(max(0, min(to, at + 4)), events.pop(at))
+    others = [MachineDown(), MachineUp(), PowerFailing(True), PowerFailing(False), TimedOut(), VerdictGiven(FULL)]
+    for _ in range(draw(st.integers(0, 3))):
+        events.insert(draw(st.integers(0, len(events))), draw(st.sampled_from(others)))
+    return events
+
+
+@settings(max_examples=1000, deadline=None)
+@given(visits(), st.booleans())
+def test_an_item_is_credited_to_the_session_in_which_it_entered(events: list[Any], donations: bool) -> None:
+    bench = Bench(donations)
+    machine = bench.machine
+    beam, owner = False, ""  # the session that was open when the beam was broken
+    owners: dict[str, str] = {}
+    for number, event in enumerate(events):
+        if event == "enter":
+            event = ItemEntered(number, f"deposit-{number}")
+            if not beam:
+                owner = machine.session.session_id if machine.session and not machine.ending_session else ""
+        if event == "begin":
+            event = SessionStarted(Session(SessionKind.ACCOUNT, f"session-{number}", "x"))
+        effects = bench.do(event)
+        beam = isinstance(event, ItemEntered) or (beam and event != ItemLeft())
+        if machine.current is not None:
+            owners.setdefault(machine.current.deposit_id, owner)
+        for effect in effects:
+            if isinstance(effect, Store) and owners[effect.record.deposit_id]:
+                assert effect.record.session.session_id == owners[effect.record.deposit_id]
+        if machine.state is State.OUT_OF_ORDER and (machine.session is None or machine.session.session_id != owner):
+            owner = ""  # it is looked at anew when the machine is in order, whoever is there then
+
+
+@settings(max_examples=1000, deadline=None)
+@given(visits(), st.booleans())
+def test_nothing_is_added_to_a_session_of_which_that_was_said(events: list[Any], donations: bool) -> None:
+    bench = Bench(donations)
+    started: set[str] = set()
+    closed: set[str] = set()
+    for number, event in enumerate(events):
+        if event == "enter":
+            event = ItemEntered(number, f"deposit-{number}")
+        if event == "begin":
+            event = SessionStarted(Session(SessionKind.VOUCHER, f"session-{number}", f"session-{number}"))
+        for effect in bench.do(event):
+            if isinstance(effect, Show | Store):
+                session = effect.session if isinstance(effect, Show) else effect.record.session
+                accepted = isinstance(effect, Store) or effect.ending is Ending.ACCEPTED
+                assert not (accepted and session.session_id in closed), "added after it was settled"
+        if bench.machine.session is not None:
+            started.add(bench.machine.session.session_id)
+        growing = {session_id for session_id in started if bench.machine.may_grow(session_id)}
+        assert not growing & closed, "it grows again"
+        closed = started - growing
+
+
+def test_an_item_that_waits_while_its_session_ends_is_still_of_that_session() -> None:
+    bench = Bench(donations=False)
+    bench.do(SessionStarted(BUDI))
+    bench.item()
+    bench.do(VerdictGiven(ACCEPTED), Stored(), ItemLeft(), ItemDropped(10**12), Updated())
+    assert bench.machine.state is State.SHOWING
+    assert bench.do(ItemEntered(1, "deposit-2")) == [], "the gate still moves"
+    bench.do(SessionEnded(), SessionStarted(ALICE))
+    assert bench.machine.session == ALICE
+    assert bench.machine.may_grow("session-2")
+    bench.do(GateFinished(True), TimedOut())
+    (store,) = bench.do(VerdictGiven(ACCEPTED))
+    assert isinstance(store, Store)
+    assert store.record.session == BUDI
+    bench.do(Stored(), ItemLeft(), ItemDropped(10**12), SessionEnded())
+    assert bench.machine.may_grow("session-2")
+    show, _ = bench.do(Updated())
+    assert isinstance(show, Show)
+    assert (show.session, bench.machine.session_items) == (BUDI, 0)
+    assert not bench.machine.may_grow("session-2")
+
+
+def test_the_next_user_ends_a_session_that_rests() -> None:
+    bench = Bench()
+    bench.do(SessionStarted(BUDI), SessionStarted(ALICE))
+    assert (bench.machine.session, bench.machine.state) == (ALICE, State.SESSION)
+    assert not bench.machine.may_grow("session-2")
+
+
+def test_a_session_ends_also_while_the_machine_is_out_of_order() -> None:
+    bench = Bench()
+    bench.do(SessionStarted(BUDI), MachineDown(), TimedOut())
+    assert (bench.machine.session, bench.machine.state) == (None, State.OUT_OF_ORDER)
+    assert bench.machine.deadline_s == math.inf
+
+
+def test_an_item_left_in_a_machine_out_of_order_does_not_hold_up_the_end_of_its_session() -> None:
+    bench = Bench()
+    bench.do(SessionStarted(BUDI))
+    bench.item()
+    bench.do(PowerFailing(True), TimedOut())
+    assert bench.machine.state is State.OUT_OF_ORDER
+    assert bench.machine.may_grow("session-2"), "open"
+    bench.do(SessionEnded())
+    assert not bench.machine.may_grow("session-2")
+
+
 # Falls that no gate has moved, a supply that goes, sensors that were away
 
 

@@ -289,6 +289,7 @@ class DepositMachine:
         self.last_counted = ""  # the deposit that was the last to be added to these
         self.current: Deposit | None = None
         self.present: ItemEntered | None = None
+        self.entered_in: Session | None = None  # open when that item entered
         self._begun_id = ""  # of the last deposit that was begun
         self.watching_since_ns = 0
         self.gate_busy = False
@@ -304,6 +305,16 @@ class DepositMachine:
     def unnamed_item(self) -> bool:
         """An item is there whose deposit has ended, or one behind it: it waits for an `ItemEntered` with a new id."""
         return self.current is None and self.present is not None and self.present.deposit_id == self._begun_id
+
+    def may_grow(self, session_id: str) -> bool:
+        """Whether a deposit may still be added to that session: it is open, or an item that entered in it is here."""
+        refused = self.state in (State.RETURNING, State.CLEARING) and not _recorded(self, None)
+        sessions = [
+            None if self.ending_session else self.session,
+            None if self.current is None or refused else self.current.session,
+            None if self.present is None or self.current is not None else self.entered_in,
+        ]
+        return any(session is not None and session.session_id == session_id for session in sessions)
 
     def handle(self, event: Event, now_s: float, now_ns: int) -> list[Effect]:
         """Take one event.
@@ -341,9 +352,11 @@ class DepositMachine:
 
     def _track(self, event: Event) -> None:
         if isinstance(event, ItemEntered):
+            if self.present is None:  # else the beam was not free: it is one that entered before
+                self.entered_in = None if self.ending_session else self.session
             self.present = event
         elif isinstance(event, ItemLeft):
-            self.present = None
+            self.present = self.entered_in = None
         elif isinstance(event, GateFinished):
             self.gate_busy = False
         elif isinstance(event, TimedOut) and self.state in (State.ACCEPTING, State.RETURNING):
@@ -421,6 +434,12 @@ class DepositMachine:
         """End a visit."""
         self.session, self.session_items, self.session_points = None, 0, 0
         self.ending_session = False
+        return self.disown(None) if self.state is State.OUT_OF_ORDER else []
+
+    def disown(self, _event: Event | None) -> list[Effect]:
+        """An item that waits while the machine takes none is not waited for by a visit that has ended."""
+        if self.entered_in != self.session:
+            self.entered_in = None
         return []
 
     def restore(self, event: Event | None) -> list[Effect]:
@@ -440,11 +459,13 @@ class DepositMachine:
         return self.give_back(None)
 
     def begin(self, _event: Event | None) -> list[Effect]:
-        """Take the item in the chamber in hand, in the session that is open now."""
+        """Take the item in the chamber in hand, in the session in which it entered, else in the one that is open."""
         if self.present is None:
             raise AssertionError("begin without an item: the transition table is wrong")
-        session = self.session or Session(
-            SessionKind.DONATION, f"donation-{self.present.deposit_id}", "", self.present.at_ns
+        session = (
+            self.entered_in
+            or self.session
+            or Session(SessionKind.DONATION, f"donation-{self.present.deposit_id}", "", self.present.at_ns)
         )
         self._begun_id = self.present.deposit_id
         self.current = Deposit(self.present.deposit_id, session, self.present.at_ns, self.now_s)
@@ -628,12 +649,12 @@ def _has_session(machine: DepositMachine, _event: Event | None) -> bool:
     return machine.session is not None
 
 
-def _donations(machine: DepositMachine, _event: Event | None) -> bool:
-    return machine.donations
+def _owned_or_donated(machine: DepositMachine, _event: Event | None) -> bool:
+    return machine.entered_in is not None or machine.donations
 
 
 def _next_item(machine: DepositMachine, event: Event | None) -> bool:
-    return _ready(machine, event) and (machine.session is not None or machine.donations)
+    return _ready(machine, event) and (machine.session is not None or _owned_or_donated(machine, event))
 
 
 def _ending_session(machine: DepositMachine, _event: Event | None) -> bool:
@@ -672,14 +693,18 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition((_S.IDLE,), SessionStarted, _S.SESSION, _M.open_session),
     Transition((_S.SESSION,), SessionEnded, _S.IDLE, _M.close_session),
     Transition((_S.SESSION,), TimedOut, _S.IDLE, _M.close_session),
+    Transition((_S.SESSION,), SessionStarted, _S.SESSION, _M.open_session, None, "next user"),
     Transition((_S.SESSION,), None, _S.IDLE, _M.close_session, _ending_session, "customer finished meanwhile"),
-    Transition((_S.IDLE, _S.SESSION), None, _S.OUT_OF_ORDER, None, _down, "out of order"),
+    Transition((_S.SESSION,), None, _S.OUT_OF_ORDER, _M.disown, _down, "out of order", allowed="session_s"),
+    Transition((_S.IDLE,), None, _S.OUT_OF_ORDER, _M.disown, _down, "out of order"),
     Transition((_S.OUT_OF_ORDER,), SessionEnded, _S.OUT_OF_ORDER, _M.close_session),
+    Transition((_S.OUT_OF_ORDER,), TimedOut, _S.OUT_OF_ORDER, _M.close_session),
     Transition((_S.OUT_OF_ORDER,), None, _S.SESSION, None, _both(_not(_down), _has_session), "in order, session open"),
     Transition((_S.OUT_OF_ORDER,), None, _S.IDLE, None, _not(_down), "in order"),
 
     Transition((_S.SESSION,), None, _S.ITEM_DETECTED, _M.begin, _ready, "item present"),
-    Transition((_S.IDLE,), None, _S.ITEM_DETECTED, _M.begin, _both(_ready, _donations), "item present, donations"),
+    Transition((_S.IDLE,), None, _S.ITEM_DETECTED, _M.begin, _both(_ready, _owned_or_donated),
+               "item present, of the last session or donated"),
     Transition((_S.IDLE,), None, _S.RETURNING, _M.refuse_without_session, _ready, "item present, no session"),
     Transition((_S.ITEM_DETECTED, _S.CLASSIFYING), None, _S.SHOWING, _M.leave, _power_failing, "power fails"),
     Transition((_S.ITEM_DETECTED,), ItemLeft, _S.SHOWING, _M.note_taken_out),

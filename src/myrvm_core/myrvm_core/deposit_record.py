@@ -14,6 +14,7 @@ class SessionKind(IntEnum):
     NONE = 0
     ACCOUNT = 1
     DONATION = 2
+    VOUCHER = 3
 
 
 class Stage(IntEnum):
@@ -27,7 +28,10 @@ class Stage(IntEnum):
 
 @dataclass(frozen=True)
 class Session:
-    """One visit of one customer; `session_id` is a UUIDv7, empty where there is no session."""
+    """One visit of one customer; `session_id` is a UUIDv7, empty where there is no session.
+
+    `account_id` is an account as the server names it, or the voucher's id, which is the session's.
+    """
 
     kind: SessionKind = SessionKind.NONE
     session_id: str = ""
