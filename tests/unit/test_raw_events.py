@@ -91,6 +91,8 @@ def test_what_can_do_no_harm_is_typed() -> None:
     ("name", "data"),
     [
         ("session.authorized", {"session_id": "s1"}),
+        ("session.authorized", {"session_id": "", "user": {"id": 1}}),
+        ("session.authorized", {"offer_id": 1, "user": {"id": 1}}),
         ("session.authorized", {"session_id": True, "user": {"id": 1}}),
         ("session.authorized", {"session_id": "s" * 101, "user": {"id": 1}}),
         ("session.authorized", [1]),
@@ -111,6 +113,24 @@ def test_an_unsigned_command_is_refused_and_said() -> None:
     assert "signed update" in refused.reason
     [refused] = heard(opened(), "hardware.command", "x" * 1000)
     assert isinstance(refused, CommandRefused)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 17 + "]" * 17,
+        "[" * 30000 + "]" * 30000,
+        '{"event":"ui.update","data":NaN}',
+        "1" * 5000,
+        '{"event":"command","event":"command"}',
+        '{"event":"ui.update","data":{"type":"\\ud800"}}',
+        " " * 65537,
+    ],
+)
+def test_json_out_of_bounds_is_malformed(text: str) -> None:
+    protocol = opened()
+    protocol.receive(text, T0)
+    assert [type(event) for event in protocol.take_events()] == [Malformed]
 
 
 @pytest.mark.parametrize("message", ["", "x", "[]", "7", "null", '{"data":1}', '{"event":1}', b'{"event":"command"}'])

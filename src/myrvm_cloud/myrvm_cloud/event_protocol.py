@@ -14,11 +14,14 @@ from enum import Enum
 from typing import Any, Union
 
 from myrvm_core.errors import ServerError, SettingsError
+from myrvm_core.strict_json import StrictJsonError
 
-from myrvm_cloud import bounded_json
 from myrvm_cloud.events import Event, LineChanged, LineState, Malformed, excerpt
+from myrvm_core import strict_json
 
 LONGEST_SILENCE_S = 45.0
+MESSAGE_CHARACTERS = 65_536
+MESSAGE_DEPTH = 16
 
 
 class Retry(Enum):
@@ -115,7 +118,7 @@ class EventProtocol(ABC):
         try:
             if not isinstance(message, str):
                 raise ServerError("a binary message")
-            frame = bounded_json.parse(message)
+            frame = parse(message)
             if not isinstance(frame, dict) or not isinstance(frame.get("event"), str):
                 raise ServerError("a message without an event's name")
             self._understand(frame["event"], frame, now_s)
@@ -199,3 +202,17 @@ class EventProtocol(ABC):
     def _give_up(self, reason: str, retry: Retry) -> None:
         self._open, self._retry, self.reason = False, retry, reason
         self._actions.append(Close(reason))
+
+
+def parse(text: str) -> Any:
+    """JSON within the bounds of a message.
+
+    Raises:
+        ServerError: it is not.
+    """
+    if len(text) > MESSAGE_CHARACTERS:
+        raise ServerError(f"a message of {len(text)} characters; allowed: {MESSAGE_CHARACTERS}")
+    try:
+        return strict_json.loads(text, depth=MESSAGE_DEPTH)
+    except StrictJsonError as error:
+        raise ServerError(f"a message that is {error}") from None

@@ -120,8 +120,11 @@ class User(_Payload):
 class SessionAuthorized(_Payload):
     """`session.authorized`: a customer's app has opened a session at this machine."""
 
-    session_id: Identifier
     user: User
+    session_id: Identifier = ""
+    """Empty from a server that answers a machine's own offer."""
+    offer_id: Text = ""
+    """Of the machine's offer that was scanned; empty from a server that knows none."""
 
 
 class ItemProcessed(_Payload):

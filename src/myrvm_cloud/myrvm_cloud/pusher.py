@@ -21,8 +21,7 @@ from urllib.parse import quote, urlencode
 from myrvm_core.backoff import Backoff
 from myrvm_core.errors import ServerError, SettingsError
 
-from myrvm_cloud import bounded_json
-from myrvm_cloud.event_protocol import DEFAULT_TIMES, Authorize, EventProtocol, LineTimes, Retry, SendText
+from myrvm_cloud.event_protocol import DEFAULT_TIMES, Authorize, EventProtocol, LineTimes, Retry, SendText, parse
 from myrvm_cloud.events import CatchUp, ClientEvent, LineState, PeerError, excerpt, interpret
 
 PROTOCOL = 7
@@ -295,7 +294,7 @@ def _data(frame: dict[str, Any]) -> Any:
     if not isinstance(data, str):
         return data
     try:
-        return bounded_json.parse(data)
+        return parse(data)
     except ServerError:
         if data[:1] in "{[":
             raise
