@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from myrvm_core.errors import DeviceError, SettingsError
 from myrvm_core.settings import validate
 from myrvm_system.policy import LimitLevel
-from myrvm_system.power_off import PowerOff, Step, run_command
+from myrvm_system.power_off import PowerOff, Step
 from myrvm_system.settings import ManagerSettings
+
+from myrvm_core import program
 
 SETTINGS = ManagerSettings(item_limit_s=30.0, stop_limit_s=20.0)
 NORMAL, SHUTDOWN = LimitLevel.NORMAL, LimitLevel.SHUTDOWN
@@ -83,10 +85,10 @@ def test_what_is_no_list_of_words_is_refused(words: object) -> None:
 
 
 def test_the_command_runs_in_the_data_folder_and_its_failure_has_a_reason(tmp_path: Path) -> None:
-    run_command(["touch", "switched_off"], tmp_path)
+    program.run(["touch", "switched_off"], tmp_path)
     assert (tmp_path / "switched_off").exists()
     with pytest.raises(DeviceError, match=r"nowhere/command: .*No such file"):
-        run_command(["nowhere/command"], tmp_path)
+        program.run(["nowhere/command"], tmp_path)
     failing = [sys.executable, "-c", "import sys; sys.exit('Access denied')"]
     with pytest.raises(DeviceError, match="exit 1: Access denied"):
-        run_command(failing, tmp_path)
+        program.run(failing, tmp_path)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from myrvm_core.settings import Settings, setting
 
+from myrvm_cloud.command_settings import CommandSettings
+
 
 class OfflineBufferSettings(Settings):
     """Settings of the offline buffer."""
@@ -25,6 +27,7 @@ class OfflineBufferSettings(Settings):
 class CloudBridgeSettings(Settings):
     """Settings of the cloud bridge. The key and the machine's name come from the environment only."""
 
+    commands: CommandSettings = setting(CommandSettings(), "Commands from afar.")
     server_url: str = setting(
         "", "Server without /api/v1; empty: never online.", env="RVM_SERVER_URL", pattern=r"^(https?://[^\s/?#]+\S*)?$"
     )

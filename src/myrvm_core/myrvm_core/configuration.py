@@ -1,20 +1,23 @@
-"""The settings of every node as this machine has them: ROS parameter files in their order, then the environment.
+"""The settings of every node on this machine: ROS parameter files, what was changed from afar, the environment.
 
-Which files count: `default_files`. `rvm check` says what is wrong with them.
+Which files count: `default_files`; what was changed: `overlay`. `rvm check` says what is wrong with them.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from myrvm_core import environment, paths, profiles
+from myrvm_core import environment, overlay, paths, profiles
 from myrvm_core import graph as graph_file
-from myrvm_core.errors import SettingsError
+from myrvm_core.errors import RvmError, SettingsError
 from myrvm_core.graph import NodeDescription
 from myrvm_core.settings import Settings, extra, from_text, merged, nested, read_yaml, validate, walk
+
+SETTINGS_CHECKS = "myrvm.check_settings"
 
 
 def default_files(hardware: str = "") -> list[Path]:
@@ -71,19 +74,43 @@ def parameters(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
     return given
 
 
-def settings(files: Sequence[Path]) -> dict[str, Settings]:
-    """The settings of every node: the files in their order, then the environment.
+def settings(files: Sequence[Path], changed: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Settings]:
+    """The settings of every node: the files in their order, what was changed from afar, then the environment.
+
+    Args:
+        files: ROS parameter files, later ones win.
+        changed: by node, then by dotted name; None: what counts on this machine (`overlay`).
 
     Raises:
         SettingsError: a value is not allowed; `check` says all of them.
     """
     graph, variables, given = graph_file.load(), environment.environment(), parameters(files)
+    if changed is None:
+        changed = overlay.OverlayFile().read().current.parameters
     found: dict[str, Settings] = {}
     for description in (*graph.nodes, graph.manager):
         settings_type = settings_class(description)
-        values = given.get(description.name, {})
+        values = merged(given.get(description.name, {}), changed.get(description.name, {}))
         for name, field, _ in walk(settings_type()):
             if text := variables.get(extra(field, "env")):
                 values = merged(values, nested({name: from_text(field, text)}))
         found[description.name] = validate(settings_type, nested(values), description.name)
     return found
+
+
+def check_settings(nodes: Mapping[str, Settings]) -> None:
+    """Whether the settings of all nodes go together, as the entry points `myrvm.check_settings` judge.
+
+    Raises:
+        SettingsError: they do not; one line a problem.
+    """
+    problems: list[str] = []
+    for point in entry_points(group=SETTINGS_CHECKS):
+        try:
+            point.load()(nodes)
+        except SettingsError as error:
+            problems += error.problems
+        except RvmError as error:
+            problems.append(str(error))
+    if problems:
+        raise SettingsError(*problems)

@@ -90,3 +90,8 @@ def configure(node: str, directory: Path | None, level: str = "INFO") -> structl
         cache_logger_on_first_use=True,
     )
     return structlog.stdlib.get_logger(node).bind(node=node)
+
+
+def set_level(level: str) -> None:
+    """Log from `level` on, one of `LEVELS`, until the process ends."""
+    logging.getLogger().setLevel(level)

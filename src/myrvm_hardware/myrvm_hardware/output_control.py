@@ -103,10 +103,12 @@ class OutputControl:
         """The service door as it was `age_s` ago."""
         self._told(lambda now_s: self._outputs.door(opened, now_s - max(0.0, age_s)))
 
-    def call(self, name: str, on: bool, duration_s: float, technician: bool, answer: Answer) -> None:
+    def call(
+        self, name: str, on: bool, duration_s: float, technician: bool, answer: Answer, from_afar: bool = False
+    ) -> None:
         """As `Outputs.call`; `answer` is called once, on any thread, when the line is switched and read back."""
         with self._wake:
-            refusal, why = self._outputs.call(name, on, duration_s, technician, time.monotonic())
+            refusal, why = self._outputs.call(name, on, duration_s, technician, time.monotonic(), from_afar)
             problem = STOPPED if self._stopped else self.thread.problem
             if refusal == Refusal.NONE and not problem:
                 self._waiting.append((name, answer))

@@ -84,10 +84,13 @@ class OutputPanel:
             response.taken, response.refusal = refusal == Refusal.NONE, int(refusal)
             response.message, response.read_back = why, read_back
             self._node.log.info("output", output=request.name, on=request.on, holder=request.holder,
-                                technician=request.technician, refusal=refusal.name, why=why)  # fmt: skip
+                                technician=request.technician, from_afar=request.from_afar,
+                                refusal=refusal.name, why=why)  # fmt: skip
             self._node.call_soon(partial(future.set_result, response))
 
-        self._control.call(request.name, request.on, request.duration_s, request.technician, answered)
+        self._control.call(
+            request.name, request.on, request.duration_s, request.technician, answered, request.from_afar
+        )
         return future
 
     def _on_change(self, levels: dict[str, bool]) -> None:

@@ -145,7 +145,9 @@ class Outputs:
         """The service door as it was at `heard_s`; None is unknown."""
         self._seen.door_open, self._seen.door_heard_s = opened, heard_s
 
-    def call(self, name: str, on: bool, duration_s: float, technician: bool, now_s: float) -> tuple[Refusal, str]:
+    def call(
+        self, name: str, on: bool, duration_s: float, technician: bool, now_s: float, from_afar: bool = False
+    ) -> tuple[Refusal, str]:
         """Drive an output, for `duration_s` or until the next call; or the reason why not, one line."""
         if name not in self.safe_on:
             return Refusal.UNKNOWN, f"no output {name!r}; there are: {', '.join(self.safe_on) or 'none'}"
@@ -153,8 +155,8 @@ class Outputs:
             return Refusal.NOT_ALLOWED, f"duration_s = {duration_s:g} is not allowed: 0 or more"
         if technician and (why := self._not_attended(now_s)):
             return Refusal.NOT_ALLOWED, f"a technician drives outputs {why}"
-        if not technician and name == LOCK:
-            return Refusal.NOT_ALLOWED, f"{name} is driven by a technician, or by itself in maintenance"
+        if not (technician or from_afar) and name == LOCK:
+            return Refusal.NOT_ALLOWED, f"{name} is driven by a technician or the operator, or by itself in maintenance"
         if not technician and not 0.0 < duration_s <= LONGEST_S:
             return Refusal.NOT_ALLOWED, f"the machine drives an output for a time: 0 .. {LONGEST_S:g} s"
         if on and self._seen.dark and name in ("light_ring", "status_lamp"):

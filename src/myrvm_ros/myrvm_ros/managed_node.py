@@ -24,11 +24,13 @@ from myrvm_core.environment import environment
 from myrvm_core.errors import RvmError
 from myrvm_core.settings import Settings
 from myrvm_interfaces.msg import NodeHealth
+from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.client import Client
 from rclpy.clock import Clock, ClockType  # pyright: ignore[reportPrivateImportUsage]  # where Humble has it
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from rclpy.task import Future
@@ -39,6 +41,7 @@ from myrvm_ros import qos
 from myrvm_ros.parameters import Parameters
 
 HEARTBEAT_TOPIC = "system/node_health"
+LOG_LEVEL = "log_level"  # a parameter of every node
 HEARTBEAT_PERIOD_S = 1.0
 DELIVERY_S = 0.1  # an answer sent so long ago has reached its caller
 HEARTBEAT_UNCONFIGURED_S = 0.2  # a new process is noticed soon
@@ -67,7 +70,10 @@ class ManagedNode(LifecycleNode, Generic[S]):
     def __init__(self, name: str, **options: Any) -> None:
         super().__init__(name, **options)
         self.environment = environment()
-        self.log = log.configure(name, paths.data() / "logs", self.environment.get("LOG_LEVEL") or "INFO")
+        level = self.environment.get("LOG_LEVEL") or "INFO"
+        self.log = log.configure(name, paths.data() / "logs", level)
+        self.declare_parameter(LOG_LEVEL, level.upper(), ParameterDescriptor(description="What is logged from now on."))
+        self.add_on_set_parameters_callback(self._take_log_level)
         self._settings_parameters = Parameters(self, self.settings_type, self.environment)
         self._configured = ExitStack()
         self._active = ExitStack()
@@ -81,6 +87,14 @@ class ManagedNode(LifecycleNode, Generic[S]):
         self._started_at = self.get_clock().now().to_msg()
         self._heartbeat = self.create_publisher(NodeHealth, HEARTBEAT_TOPIC, qos.HEARTBEAT)
         self._heartbeat_timer = self.create_timer(HEARTBEAT_UNCONFIGURED_S, self._beat, clock=self._monotonic)
+
+    def _take_log_level(self, parameters: list[Parameter]) -> SetParametersResult:
+        for parameter in parameters:
+            if parameter.name == LOG_LEVEL:
+                if parameter.value not in log.LEVELS:
+                    return SetParametersResult(successful=False, reason=f"one of {', '.join(log.LEVELS)}")
+                log.set_level(parameter.value)
+        return SetParametersResult(successful=True)
 
     # What a node overrides
 

@@ -1,5 +1,7 @@
 """ROS parameters from a settings class: declared with range and sentence, read back as the frozen settings.
 
+What was changed from afar (`myrvm_core.overlay`) counts over a parameter file and under the environment; it is read
+anew at each `read`, so that a node that is configured again has it, and loses it when it was taken back.
 A bad value from `rvm.yaml` or the environment does not kill the node while it is being built: the default is declared
 in its place, and `read` (called in `configure`) refuses with the name, the value and what is allowed.
 """
@@ -14,6 +16,9 @@ from myrvm_core.errors import SettingsError
 from myrvm_core.settings import Settings, bounds, describe_allowed, extra, from_text, nested, validate, walk
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from myrvm_core import overlay
 
 SettingsType = TypeVar("SettingsType", bound=Settings)
 LARGEST = 2**53  # the largest whole number that a double carries exactly; stands for "no bound"
@@ -27,6 +32,7 @@ class Parameters:
         self._type: type[Settings] = settings_type
         self._refused: dict[str, str] = {}
         self._declared: dict[str, Any] = {}
+        self._beneath: dict[str, Any] = {}  # values without what was changed from afar; fixed ones are not in it
         # rclpy offers no public way to see an override before declaring; the name is the same in Humble and Jazzy.
         overrides = node._parameter_overrides  # pyright: ignore[reportPrivateUsage]
         self._fields = {name: (field, value) for name, field, value in walk(settings_type())}
@@ -39,6 +45,8 @@ class Parameters:
             value = default if given is None else self._checked(name, given, source)
             node.declare_parameter(name, value, _descriptor(field), ignore_override=True)
             self._declared[name] = value
+            if not (variable and environment.get(variable, "") != ""):
+                self._beneath[name] = value
 
     def _checked(self, name: str, given: Any, source: str) -> Any:
         field, default = self._fields[name]
@@ -57,11 +65,21 @@ class Parameters:
         Raises:
             SettingsError: a value is not allowed.
         """
+        self._follow_overlay()
         values = {name: self._node.get_parameter(name).value for name in self._fields}
         still_refused = [line for name, line in self._refused.items() if values[name] == self._declared[name]]
         if still_refused:
             raise SettingsError("; ".join(still_refused))
         return validate(self._type, nested(values), self._node.get_name())
+
+    def _follow_overlay(self) -> None:
+        """Take what was changed from afar; a value that somebody has set by hand since it was declared stays."""
+        changed = overlay.given(self._node.get_name())
+        for name, beneath in self._beneath.items():
+            value = self._checked(name, changed[name], "the configuration from afar") if name in changed else beneath
+            if value != self._declared[name] and self._node.get_parameter(name).value == self._declared[name]:
+                self._node.set_parameters([Parameter(name, value=value)])
+                self._declared[name] = value
 
 
 def _descriptor(field: Any) -> ParameterDescriptor:

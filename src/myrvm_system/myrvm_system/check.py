@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from dotenv import dotenv_values
+from myrvm_core.configuration import check_settings, settings, settings_class
 from myrvm_core.configuration import default_files as default_files
-from myrvm_core.configuration import settings, settings_class
 from myrvm_core.errors import RvmError, SettingsError
 from myrvm_core.examination import Examined
 from myrvm_core.graph import Graph
@@ -29,7 +29,7 @@ from myrvm_core import graph as graph_file
 from myrvm_system import policy
 
 GROUP = "myrvm.check"
-SETTINGS_CHECKS, PROBES = "myrvm.check_settings", "myrvm.probe"
+PROBES = "myrvm.probe"
 KNOWN_VARIABLES = ("HARDWARE_ID", "RVM_API_KEY", "LOG_LEVEL")
 KNOWN_PREFIXES = ("MYRVM_", "ROS_", "RMW_", "FASTRTPS_")
 
@@ -52,16 +52,8 @@ def check(files: Sequence[Path]) -> list[str]:
     for point in entry_points(group=GROUP):
         with_problems(problems, point.load())
     if not problems:
-        with_problems(problems, lambda: _check_settings(settings(files)))
+        with_problems(problems, lambda: check_settings(settings(files)))
     return problems
-
-
-def _check_settings(nodes: Mapping[str, Settings]) -> None:
-    problems: list[str] = []
-    for point in entry_points(group=SETTINGS_CHECKS):
-        with_problems(problems, lambda point=point: point.load()(nodes))
-    if problems:
-        raise SettingsError(*problems)
 
 
 def probe(files: Sequence[Path]) -> Iterator[Examined]:

@@ -3,8 +3,9 @@
 Publishes /diagnostics (diagnostic_msgs/DiagnosticArray), resources and nodes, once a period, and health/limits
 (OperatingLimits, latched), once a second and at each change. Hears system/node_health (NodeHealth) and, for the power,
 sensors/state (SensorState), for the network cloud/status (CloudStatus); for the short self-test after a start, which it
-makes of what it hears, also system/status, actuator/state and actuator/outputs. `myrvm_system.health` and, on the
-worker, `myrvm_system.devices` measure, `myrvm_system.policy` judges.
+makes of what it hears, also system/status, actuator/state and actuator/outputs; serves the same again as
+system/selftest (RunSelftest). `myrvm_system.health` and, on the worker, `myrvm_system.devices` measure,
+`myrvm_system.policy` judges.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from myrvm_interfaces.msg import (
     SensorState,
     SystemStatus,
 )
+from myrvm_interfaces.srv import RunSelftest
 from myrvm_ros.limits import LIMITS_PERIOD_S, LIMITS_TOPIC
 from myrvm_ros.managed_node import HEARTBEAT_TOPIC, Health, ManagedNode, run
 from rclpy.task import Future
@@ -87,6 +89,7 @@ class HealthNode(ManagedNode[HealthSettings]):
         self.subscription(SystemStatus, "system/status", self._keep, qos.STATE)
         self.subscription(GateState, "actuator/state", self._keep, qos.STATE)
         self.subscription(Outputs, "actuator/outputs", self._keep, qos.STATE)
+        self.service(RunSelftest, "system/selftest", self._on_selftest)
         self.timer(self.settings.period_s, self._look)
         self.timer(LOOK_PERIOD_S, self._look_at_devices)
         self._look_at_devices()
@@ -134,9 +137,7 @@ class HealthNode(ManagedNode[HealthSettings]):
         status: SystemStatus | None = self._newest.get(SystemStatus)
         if status is None or status.mode not in STARTED:
             return
-        newest = self._newest
-        seen = facts(self.now_ns(), newest.get(SensorState), newest.get(Outputs), newest.get(GateState), self._beats)
-        report = self._start_test.look(seen, now_s, self._machine_clock.now().time_ns)
+        report = self._start_test.look(self._facts(), now_s, self._machine_clock.now().time_ns)
         if report is None:
             return
         (self.log.warning if report.failed else self.log.info)("self-test", kind=report.kind, failed=report.failed)
@@ -146,6 +147,18 @@ class HealthNode(ManagedNode[HealthSettings]):
                 self.log.error("self-test report not kept", error=str(error))
 
         self.run_in_worker(selftest.keep, report, paths.data() / "selftest").add_done_callback(kept)
+
+    def _facts(self) -> selftest.Facts:
+        newest = self._newest
+        return facts(self.now_ns(), newest.get(SensorState), newest.get(Outputs), newest.get(GateState), self._beats)
+
+    def _on_selftest(self, _: RunSelftest.Request, response: RunSelftest.Response) -> RunSelftest.Response:
+        now, seen = selftest.utc(self._machine_clock.now().time_ns), self._facts()
+        report = selftest.Report(self._hardware_id, selftest.SHORT, now, now)
+        selftest.run(report, selftest.short_checks(), lambda _: seen, time.monotonic, lambda _: None)
+        response.success, response.report = not report.failed, report.as_json()
+        response.message = ", ".join(report.failed)
+        return response
 
     def _on_cloud_status(self, message: CloudStatus) -> None:
         states = {CloudStatus.ONLINE: "ONLINE", CloudStatus.CONNECTING: "CONNECTING", CloudStatus.OFFLINE: "OFFLINE"}

@@ -25,13 +25,13 @@ from myrvm_ros.stamps import to_ns
 from rclpy.task import Future
 
 from myrvm_core import graph as graph_file
-from myrvm_core import paths
+from myrvm_core import paths, program
 from myrvm_ros import qos
 from myrvm_system import start_up
 from myrvm_system.manager import Beat, Kill, Manager, Probe, Request, SystemView, Verb
 from myrvm_system.messages import status_message
 from myrvm_system.policy import Cause, LimitLevel
-from myrvm_system.power_off import PowerOff, Step, run_command
+from myrvm_system.power_off import PowerOff, Step
 from myrvm_system.process import Processes, look
 from myrvm_system.settings import ManagerSettings
 from myrvm_system.standing_order import FILE, KEPT_VERBS, Order, OrderFile
@@ -192,7 +192,7 @@ class LifecycleManagerNode(ManagedNode[ManagerSettings]):
 
         words = self.settings.power_off_command
         self.log.warning("command", words=words)
-        self.run_in_worker(run_command, words, paths.data()).add_done_callback(ran)
+        self.run_in_worker(program.run, words, paths.data()).add_done_callback(ran)
 
     def _ask(self, now_s: float, request: Request) -> None:
         client = self._change_state[request.node]

@@ -62,6 +62,7 @@ class Verb(IntEnum):
     SHUTDOWN = 5
     RESTART = 6
     MAINTENANCE = 7
+    OUT_OF_SERVICE = 8
 
 
 class Level(IntEnum):
@@ -86,10 +87,13 @@ TARGETS = {
     Verb.STARTUP: State.ACTIVE,
     Verb.RESUME: State.ACTIVE,
     Verb.MAINTENANCE: State.ACTIVE,  # but the nodes that serve customers
+    Verb.OUT_OF_SERVICE: State.ACTIVE,  # the same
     Verb.PAUSE: State.INACTIVE,
     Verb.RESET: State.UNCONFIGURED,
     Verb.SHUTDOWN: State.FINALIZED,
 }
+
+CLOSED = {Verb.MAINTENANCE: Mode.MAINTENANCE, Verb.OUT_OF_SERVICE: Mode.PAUSED}  # customers are not served
 
 
 @dataclass(frozen=True)
@@ -559,7 +563,7 @@ class Manager:
         """State that the standing verb wants of the node."""
         if self._switching_off:
             return State.ACTIVE if node.description.watches else State.FINALIZED
-        if self._standing == Verb.MAINTENANCE and node.description.serves_customers:
+        if self._standing in CLOSED and node.description.serves_customers:
             return State.INACTIVE
         if self._standing == Verb.PAUSE and node.description.watches:
             return State.ACTIVE
@@ -650,8 +654,8 @@ class Manager:
         warned = {node.description.reason for node in self._nodes.values() if node.level == Level.WARN}
         reasons += sorted(warned & WITHOUT_A_PART)
         named = tuple(dict.fromkeys(reason for reason in (*reasons, *self._limit_reasons()) if reason))
-        if self._standing == Verb.MAINTENANCE:
-            return (Mode.STOPPING if self.customers_served else Mode.MAINTENANCE), named
+        if self._standing in CLOSED:
+            return (Mode.STOPPING if self.customers_served else CLOSED[self._standing]), named
         if self._coming_up:
             return Mode.STARTING, named
         if level >= LimitLevel.PAUSED or any(description.essential for description in missing):

@@ -1,4 +1,4 @@
-"""Switching the machine off because the limits say SHUTDOWN: when what is done. No I/O but `run_command`.
+"""Switching the machine off because the limits say SHUTDOWN: when what is done. No I/O.
 
 The item in the machine is finished first, then the nodes are shut down, then the command runs, once. Limits that get
 better end it at any step; limits that are not told any more do not: the one who told them may be short of CPU.
@@ -6,17 +6,10 @@ better end it at any step; limits that are not told any more do not: the one who
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Sequence
 from enum import Enum
-from pathlib import Path
-
-from myrvm_core.errors import DeviceError
 
 from myrvm_system.policy import LimitLevel
 from myrvm_system.settings import ManagerSettings
-
-COMMAND_LIMIT_S = 30.0
 
 
 class Step(Enum):
@@ -71,21 +64,3 @@ class PowerOff:
     def _begin(self, now_s: float, step: Step) -> Step:
         self.step, self._since_s = step, now_s
         return step
-
-
-def run_command(words: Sequence[str], folder: Path) -> None:
-    """Run the command that switches the machine off.
-
-    Raises:
-        DeviceError: it cannot be run, fails, or does not end within `COMMAND_LIMIT_S` seconds.
-    """
-    shown = " ".join(words)
-    try:
-        done = subprocess.run(
-            words, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            errors="replace", timeout=COMMAND_LIMIT_S, check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise DeviceError(f"{shown}: {error}") from error
-    if done.returncode:
-        raise DeviceError(f"{shown}: exit {done.returncode}: {' '.join(done.stderr.split())[-300:]}")

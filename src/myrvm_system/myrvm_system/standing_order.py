@@ -1,4 +1,4 @@
-"""What must outlive the lifecycle manager: PAUSE or MAINTENANCE, and that this boot has been switched off already.
+"""What must outlive the lifecycle manager: PAUSE, MAINTENANCE, OUT_OF_SERVICE, and that this boot was switched off.
 
 One small file in the data folder, replaced as a whole. Nothing in it keeps a machine down that was switched off: that
 mark counts only in the boot that made it.
@@ -17,7 +17,7 @@ from myrvm_core import durable
 from myrvm_system.manager import Verb
 
 FILE = "system/order.json"  # in the data folder
-KEPT_VERBS = (Verb.PAUSE, Verb.MAINTENANCE)
+KEPT_VERBS = (Verb.PAUSE, Verb.MAINTENANCE, Verb.OUT_OF_SERVICE)
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Order:
     @classmethod
     def _is_kept(cls, verb: Verb | None) -> Verb | None:
         if verb is not None and verb not in KEPT_VERBS:
-            raise ValueError("PAUSE or MAINTENANCE")
+            raise ValueError(" or ".join(kept.name for kept in KEPT_VERBS))
         return verb
 
 

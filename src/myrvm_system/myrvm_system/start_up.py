@@ -19,11 +19,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from myrvm_core.clock import LinuxKernel
-from myrvm_core.errors import SettingsError
+from myrvm_core.errors import SettingsError, StorageError
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from myrvm_core import durable, paths
+from myrvm_core import durable, overlay, paths
 from myrvm_system import shared_memory
 
 RUN_VARIABLE = "MYRVM_RUN"
@@ -42,6 +42,7 @@ class Found:
         half_written: files removed.
         sockets: nobody listened; removed.
         shared_memory: files of Fast DDS removed.
+        taken_back: versions of the configuration that were on trial when the graph ended.
         problems: what could not be cleared, a line each.
     """
 
@@ -51,12 +52,13 @@ class Found:
     half_written: tuple[str, ...] = ()
     sockets: tuple[str, ...] = ()
     shared_memory: tuple[str, ...] = ()
+    taken_back: tuple[str, ...] = ()
     problems: tuple[str, ...] = field(default_factory=tuple)
 
     @property
     def counts(self) -> dict[str, int]:
         """For diagnostics."""
-        names = ("orphans", "half_written", "sockets", "shared_memory", "problems")
+        names = ("orphans", "half_written", "sockets", "shared_memory", "taken_back", "problems")
         return {f"start_{name}": len(getattr(self, name)) for name in names}
 
     def __str__(self) -> str:
@@ -65,6 +67,7 @@ class Found:
             f"{len(self.half_written)} half-written files removed{_named(self.half_written)}",
             f"{len(self.sockets)} dead sockets{_named(self.sockets)}",
             f"{len(self.shared_memory)} left-over files of shared memory",
+            *(f"configuration {version} taken back" for version in self.taken_back),
             *self.problems,
         ]
         return f"from earlier runs: {', '.join(parts)}"
@@ -90,8 +93,9 @@ def clear(data: Path) -> Found:
     partial = _remove(data, (path for path in data.rglob(f"*{durable.PARTIAL}") if path.is_file()), problems)
     sockets = _remove(data, (path for path in data.rglob("*") if path.is_socket() and not _listens(path)), problems)
     removed = shared_memory.clean().removed
+    taken_back = _take_back(data, problems)
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    found = Found(now, LinuxKernel().boot_id, orphans, partial, sockets, removed, tuple(problems))
+    found = Found(now, LinuxKernel().boot_id, orphans, partial, sockets, removed, taken_back, tuple(problems))
     try:
         durable.replace(data / REPORT, _REPORT.dump_json(found, indent=1))
     except OSError as error:  # a full disk keeps nobody from serving what can be served
@@ -99,6 +103,16 @@ def clear(data: Path) -> Found:
             {**_REPORT.dump_python(found), "problems": (*problems, f"report not written: {error}")}
         )
     return found
+
+
+def _take_back(data: Path, problems: list[str]) -> tuple[str, ...]:
+    """A configuration on trial, which nobody judges any more."""
+    try:
+        trial = overlay.OverlayFile(data / overlay.FILE).roll_back("the machine was started anew")
+    except StorageError as error:
+        problems.append(str(error))
+        return ()
+    return (str(trial.current.version),) if trial else ()
 
 
 def report(data: Path | None = None) -> Found:
