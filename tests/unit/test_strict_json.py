@@ -63,6 +63,8 @@ def test_anything_else_is_refused_in_one_line(data: bytes | str) -> None:
         b'{"a":' * 100_000,
         b"[" * 100_000 + b"]" * 100_000,
         "\ud800",
+        b'{"a": ["\\ud800"]}',
+        b'{"\\uDC00": 1}',
     ],
 )
 def test_what_readers_may_understand_differently_is_refused(data: bytes | str) -> None:

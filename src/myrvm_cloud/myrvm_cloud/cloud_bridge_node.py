@@ -1,4 +1,4 @@
-"""Node that keeps the line to the server; `bridge.Bridge` talks to it in a thread of its own, offline is normal.
+"""Node that keeps the line to the server; `bridge.Bridge` talks to it, `bridge_thread` runs it, offline is normal.
 
 Publishes `cloud/status` (CloudStatus) and `cloud/command` (CloudCommand). Serves `cloud/authorize` (Authorize).
 Subscribes to `buffer/status` (BufferStatus); calls `buffer/lease`, `buffer/ack` and `buffer/nack`.
@@ -6,13 +6,14 @@ Subscribes to `buffer/status` (BufferStatus); calls `buffer/lease`, `buffer/ack`
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
-from myrvm_core.backoff import Backoff
+from myrvm_core.claims import machine_public_key
 from myrvm_core.deposit_record import DepositRecord
 from myrvm_core.environment import identity
 from myrvm_core.errors import StorageError
@@ -24,9 +25,13 @@ from rclpy.client import Client
 from rclpy.task import Future
 
 from myrvm_cloud import contract
-from myrvm_cloud.bridge import Bridge, BridgeTimes, Line, State
-from myrvm_cloud.rest_client import CallError, ErrorKind, RestClient
+from myrvm_cloud.api_key import ApiKey
+from myrvm_cloud.bridge import Fate, Line, State
+from myrvm_cloud.bridge_thread import BridgeThread
+from myrvm_cloud.call import CallError, ErrorKind
+from myrvm_cloud.connection import Connection
 from myrvm_cloud.settings import CloudBridgeSettings
+from myrvm_core import paths
 from myrvm_ros import conversions, qos
 
 BUFFER_TIMEOUT_S = 10.0
@@ -43,7 +48,9 @@ class CloudBridgeNode(ManagedNode[CloudBridgeSettings]):
 
     def configure(self) -> None:
         """Check what is needed to reach the server; nothing is sent yet."""
-        self._rest = RestClient(self.settings.server_url, identity(self.environment), version("myrvm_cloud"))
+        key = ApiKey(self.environment, self.log)
+        hardware_id, voucher_key = identity(self.environment).hardware_id, machine_public_key(paths.data())
+        self._connection = Connection(self.settings, key, hardware_id, version("myrvm_cloud"), voucher_key)
         self._line, self._since = Line(), to_message(self.now_ns())
         self._status = self.publisher(CloudStatus, "cloud/status", qos.STATE)
         self._commands = self.publisher(CloudCommand, "cloud/command", qos.EVENT)
@@ -63,17 +70,7 @@ class CloudBridgeNode(ManagedNode[CloudBridgeSettings]):
         self._publish(replace(self._line, state=State.OFFLINE))
         self._bridge = None
         if self.settings.server_url:
-            settings = self.settings
-            times = BridgeTimes(
-                heartbeat_s=settings.heartbeat_interval_s,
-                connect_s=settings.connect_timeout_s,
-                read_s=settings.read_timeout_s,
-                total_s=settings.total_timeout_s,
-                authorize_s=settings.authorize_timeout_s,
-                lease_s=settings.lease_s,
-                backoff=Backoff(settings.backoff_base_s, settings.backoff_cap_s),
-            )
-            self._bridge = Bridge(self._rest, self, times, settings.batch_size, self._line, self.log)
+            self._bridge = BridgeThread(lambda: self._connection.bridge(self, self._line, self.log), self.log)
             self._bridge.start()
             self.on_release(self._bridge.stop)
             self.subscription(BufferStatus, "buffer/status", self._buffer_changed, qos.STATE)
@@ -87,6 +84,7 @@ class CloudBridgeNode(ManagedNode[CloudBridgeSettings]):
             "last_error": line.last_error.name,
             "round_trip_s": round(line.round_trip_s, 4),
             "clock_offset_s": round(line.clock_offset_s, 3),
+            "clock_uncertainty_s": round(line.clock_uncertainty_s, 3),
             "credited": line.credited,
         }
         if not self.settings.server_url:
@@ -95,20 +93,24 @@ class CloudBridgeNode(ManagedNode[CloudBridgeSettings]):
             return Health(NodeHealth.ERROR, "the server refuses RVM_API_KEY", values)
         if line.state is not State.ONLINE:
             return Health(NodeHealth.WARN, f"offline, {line.consecutive_failures} failures in a row", values)
+        if line.forbidden:
+            return Health(NodeHealth.WARN, "the server does not serve this machine now (403)", values)
         return Health(values=values)
 
     # Messages in
 
     def _buffer_changed(self, message: BufferStatus) -> None:
         if self._bridge is not None:
-            self._bridge.buffer_changed(message.pending, message.dead)
+            figures = message.pending, message.dead, message.uncertain
+            self._bridge.tell(lambda bridge: bridge.buffer_changed(*figures))
 
     def _authorize(self, request: Authorize.Request, response: Authorize.Response) -> Any:
         if self._bridge is None or not 1 <= len(request.token) <= TOKEN_CHARACTERS:
             response.reachable = self._bridge is not None and self._line.state is State.ONLINE
             return response
         answered = Future(executor=self.executor)
-        asked = self._bridge.authorize(request.token)
+        token = request.token
+        asked = self._bridge.ask(lambda bridge: bridge.authorize(token))
         asked.add_done_callback(
             lambda done: self.call_soon(lambda: answered.set_result(self._authorized(done, response)))
         )
@@ -134,29 +136,34 @@ class CloudBridgeNode(ManagedNode[CloudBridgeSettings]):
             self.log.error("customer not authorized", error=f"{type(error).__name__}: {error}")
         return response
 
-    # bridge.Port: called from the bridge's thread
+    # bridge.Port: called in the bridge's thread
 
-    def lease(self, limit: int, duration_s: float) -> concurrent.futures.Future[tuple[str, list[DepositRecord]]]:
+    async def lease(self, limit: int, duration_s: float, once: bool) -> tuple[str, list[DepositRecord]]:
         """See `bridge.Port`."""
-
-        def taken(response: LeaseDeposits.Response) -> tuple[str, list[DepositRecord]]:
+        response = await self._ask(LeaseDeposits, limit=limit, duration_s=duration_s, once=once)
+        try:
             return response.lease_id, [conversions.record_from_message(record) for record in response.records]
+        except ValueError as error:
+            raise StorageError(f"buffer/lease answered nonsense: {error}") from error
 
-        return self._ask(LeaseDeposits, LeaseDeposits.Request(limit=limit, duration_s=duration_s), taken)
-
-    def ack(self, lease_id: str, deposit_ids: Sequence[str]) -> concurrent.futures.Future[int]:
+    async def ack(self, lease_id: str, deposit_ids: Sequence[str]) -> int:
         """See `bridge.Port`."""
-        request = AckDeposits.Request(lease_id=lease_id, deposit_ids=list(deposit_ids))
-        return self._ask(AckDeposits, request, lambda response: response.acked)
+        return (await self._ask(AckDeposits, lease_id=lease_id, deposit_ids=list(deposit_ids))).acked
 
-    def nack(
-        self, lease_id: str, deposit_ids: Sequence[str], permanent: bool, reason: str
-    ) -> concurrent.futures.Future[int]:
+    async def nack(self, lease_id: str, deposit_ids: Sequence[str], fate: Fate, reason: str) -> int:
         """See `bridge.Port`."""
-        request = NackDeposits.Request(
-            lease_id=lease_id, deposit_ids=list(deposit_ids), permanent=permanent, reason=reason
+        response = await self._ask(
+            NackDeposits,
+            lease_id=lease_id,
+            deposit_ids=list(deposit_ids),
+            permanent=fate is Fate.DEAD,
+            uncertain=fate is Fate.UNCERTAIN,
+            reason=reason,
         )
-        return self._ask(NackDeposits, request, lambda response: response.updated)
+        return response.updated
+
+    def welcomed(self, answer: contract.HandshakeAnswer) -> None:
+        """See `bridge.Port`."""
 
     def line_changed(self, line: Line) -> None:
         """See `bridge.Port`."""
@@ -173,23 +180,21 @@ class CloudBridgeNode(ManagedNode[CloudBridgeSettings]):
         )
         self.call_soon(lambda: self._commands.publish(message) if self._serving else None)
 
-    def _ask(self, kind: type, request: Any, convert: Callable[[Any], Any]) -> concurrent.futures.Future[Any]:
+    async def _ask(self, kind: Any, **fields: Any) -> Any:
+        """Ask the buffer. Raises StorageError where it does not answer."""
         answer: concurrent.futures.Future[Any] = concurrent.futures.Future()
         client: Client = self._buffer[kind]
 
         def done(response: Any | None) -> None:
-            if answer.cancelled():
-                return
-            if response is None:
-                answer.set_exception(StorageError(f"{client.srv_name} did not answer within {BUFFER_TIMEOUT_S} s"))
-                return
-            try:
-                answer.set_result(convert(response))
-            except ValueError as error:
-                answer.set_exception(StorageError(f"{client.srv_name} answered nonsense: {error}"))
+            if not answer.cancelled():
+                answer.set_result(response)
 
+        request = kind.Request(**fields)
         self.call_soon(lambda: self.call(client, request, BUFFER_TIMEOUT_S, done) if self._serving else None)
-        return answer
+        response = await asyncio.wrap_future(answer)
+        if response is None:
+            raise StorageError(f"{client.srv_name} did not answer within {BUFFER_TIMEOUT_S} s")
+        return response
 
     def _publish(self, line: Line) -> None:
         now = to_message(self.now_ns())
@@ -197,8 +202,18 @@ class CloudBridgeNode(ManagedNode[CloudBridgeSettings]):
             self._since = now
         self._line = line
         if self._serving:
-            message = CloudStatus(**vars(line) | {"state": int(line.state), "last_error": int(line.last_error)})
-            message.header.stamp, message.since = now, self._since
+            message = CloudStatus(
+                state=int(line.state),
+                last_error=int(line.last_error),
+                machine_name=line.machine_name,
+                consecutive_failures=line.consecutive_failures,
+                round_trip_s=line.round_trip_s,
+                clock_offset_s=line.clock_offset_s,
+                maintenance=line.maintenance,
+                credited=line.credited,
+                since=self._since,
+            )
+            message.header.stamp = now
             self._status.publish(message)
 
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 from enum import Enum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 BASE_PATH = "/api/v1"
 API_KEY_HEADER = "X-RVM-API-KEY"
 MACHINE_HEADER = "X-Machine-UUID"
 
+DOCUMENT_CHARACTERS = 65_536
+
 Text = Annotated[str, Field(max_length=500)]
+Key = Annotated[str, Field(min_length=1, max_length=100)]
 
 
 class Body(BaseModel):
@@ -24,18 +27,33 @@ class Body(BaseModel):
 
 
 class Handshake(Body):
-    """POST /edge/handshake: who this machine is."""
+    """POST /edge/handshake: who this machine is; `voucher_key` is what its vouchers are checked with, if it has one."""
 
     hardware_id: Text
     software_version: Text
+    voucher_key: Annotated[str, Field(pattern=r"^([A-Za-z0-9_-]{43})?$")] = ""
+
+
+class WebSocketAccess(Body):
+    """Where the server sends events, and the token that lets this machine hear them."""
+
+    protocol: Annotated[str, Field(pattern=r"^(raw|reverb)$")] = "raw"
+    url: Text
+    channel: Text = ""
+    auth_token: SecretStr = SecretStr("")
 
 
 class HandshakeAnswer(Body):
-    """The machine's name and what holds for it; `server_time` in s since the epoch."""
+    """The machine's name and what holds for it; `server_time` in s since the epoch.
+
+    `accepts_gzip`: request bodies may come with `Content-Encoding: gzip`.
+    """
 
     machine_name: Text
     server_time: float
     maintenance: bool = False
+    accepts_gzip: bool = False
+    websocket: WebSocketAccess | None = None
 
 
 class Heartbeat(Body):
@@ -43,6 +61,7 @@ class Heartbeat(Body):
 
     pending: int = Field(ge=0)
     dead: int = Field(ge=0)
+    uncertain: int = Field(default=0, ge=0)
     received_commands: list[Text] = []
 
 
@@ -58,7 +77,7 @@ class CommandKind(str, Enum):
 class Command(Body):
     """One command as the server sends it; `kind` is checked against `CommandKind` by who obeys."""
 
-    command_id: Annotated[str, Field(min_length=1, max_length=100)]
+    command_id: Key
     kind: Text
     node_name: Text = ""
     text: Annotated[str, Field(max_length=200)] = ""
@@ -86,13 +105,13 @@ class Deposit(Body):
     `accepted_at` in s since the epoch; a guess unless `accepted_at_trusted`. Neither changes once it was sent.
     """
 
-    idempotency_key: Annotated[str, Field(min_length=1, max_length=100)]
+    idempotency_key: Key
     session_id: Text
-    kind: Annotated[str, Field(pattern=r"^(none|account|donation)$")]
+    kind: Annotated[str, Field(pattern=r"^(none|account|donation|voucher)$")]
     account_id: Text
     class_name: Text
     score: float = Field(ge=0.0, le=1.0)
-    points: int = Field(ge=0)
+    points: int = Field(ge=0, lt=2**31)
     weight_kg: float | None = Field(default=None, ge=0.0)
     accepted_at: float
     accepted_at_trusted: bool = False
@@ -141,8 +160,86 @@ class AuthorizeAnswer(Body):
     balance_points: int = Field(ge=0, lt=2**32)
 
 
-class ErrorAnswer(Body):
+class Measurement(Body):
+    """One measurement; `name` carries the unit. `measured_at` in s since the epoch."""
+
+    measured_at: float
+    source: Text
+    name: Text
+    value: float
+
+
+class Telemetry(Body):
+    """POST /edge/telemetry: measurements under an id made once, so that a batch sent twice is stored once."""
+
+    batch_id: Key
+    measurements: list[Measurement] = Field(min_length=1, max_length=1000)
+
+
+class TelemetryStatus(str, Enum):
+    """What became of a batch. A duplicate was stored before: as good as stored."""
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"
+
+
+class TelemetryAnswer(Body):
+    """The server has it."""
+
+    status: TelemetryStatus
+
+
+class WantedModel(Body):
+    """A network that this machine should run, its file's SHA-256; `url` may be relative to the server."""
+
+    name: Text
+    version: Text
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    url: Text = ""
+    size_bytes: int = Field(default=0, ge=0)
+
+
+class ModelsAnswer(Body):
+    """GET /edge/models: which networks are wanted; none: as it is."""
+
+    models: Annotated[list[WantedModel], Field(max_length=100)] = []
+
+
+class ConfigurationAnswer(Body):
+    """GET /edge/configuration: a signed document that is passed on untouched, empty where there is none."""
+
+    document: Annotated[str, Field(max_length=DOCUMENT_CHARACTERS)] = ""
+
+
+class CommandOutcome(Body):
+    """What became of one command; fields beyond these are passed on as they are."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+    command_id: Key
+    status: Text
+    reason: Text = ""
+
+
+class CommandOutcomes(Body):
+    """POST /edge/command-outcomes: what became of commands, each a JSON object with its `command_id`."""
+
+    outcomes: Annotated[list[CommandOutcome], Field(min_length=1, max_length=100)]
+
+
+class CommandOutcomesAnswer(Body):
+    """These ids are recorded, now or before; the others are to be sent again."""
+
+    recorded: list[Text]
+
+
+class Refusal(Body):
+    """Why an answer is 4xx, in a profile's own words."""
+
+    message: Annotated[str, Field(max_length=5000)]
+
+
+class ErrorAnswer(Refusal):
     """Body of every answer with 4xx and 5xx."""
 
     status: Annotated[str, Field(pattern=r"^error$")]
-    message: Text

@@ -1,129 +1,183 @@
-"""The REST contract without any I/O: requests are built, answers are judged. `bridge.py` carries them."""
+"""What the bridge says to a server, without any I/O: one client a profile, all of them a `RestClient`.
+
+`MyrvmClient` speaks our own contract (`contract`, docs/protocol.md), `myrvm_server_client` that of the public server.
+Whatever the profile, answers are the types of `contract`: the rest of the bridge is the same.
+"""
 
 from __future__ import annotations
 
 import random
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import Generic, TypeVar
-from urllib.parse import urlsplit
+from typing import Protocol
 
-from myrvm_core.deposit_record import DepositRecord
-from myrvm_core.environment import Identity
-from myrvm_core.errors import ServerError, SettingsError
-from pydantic import ValidationError
+from myrvm_core.deposit_record import DepositRecord, TelemetryRecord
 
 from myrvm_cloud import contract
+from myrvm_cloud.call import Call, CallError, ErrorKind, NotOfferedError, get, post, retry_after_s
+
+__all__ = ["Call", "CallError", "ErrorKind", "NotOfferedError", "retry_after_s"]
 
 NS_PER_S = 1_000_000_000
-ANSWER_BYTES = 1_000_000
-LONGEST_RETRY_AFTER_S = 300.0
 ALONE_AFTER_ATTEMPTS = 3
-
-A = TypeVar("A", bound=contract.Body)
-
-
-class ErrorKind(IntEnum):
-    """Numbers of `msg/CloudStatus` ERROR_*."""
-
-    NONE = 0
-    NETWORK = 1
-    SERVER = 2
-    REFUSED = 3
-    PROTOCOL = 4
-
-
-class CallError(ServerError):
-    """A call that did not succeed. `status` is the HTTP status, None where there was no answer."""
-
-    def __init__(
-        self, kind: ErrorKind, message: str, status: int | None = None, retry_after_s: float | None = None
-    ) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.status = status
-        self.retry_after_s = retry_after_s
-
-    @property
-    def unauthorized(self) -> bool:
-        """The machine's key was refused."""
-        return self.kind is ErrorKind.REFUSED and self.status == 401
-
-    @property
-    def body_refused(self) -> bool:
-        """The server understood and will never take this body: too large (413) or not valid (422)."""
-        return self.kind is ErrorKind.REFUSED and self.status in (413, 422)
 
 
 @dataclass(frozen=True)
-class Call(Generic[A]):
-    """One POST: where, what, and the judge of its answer."""
+class MachineState:
+    """What a heartbeat and a handshake tell of the machine; None where it is not known.
 
-    path: str
-    body: bytes
-    answer_type: type[A]
-
-    def judge(self, status: int, headers: Mapping[str, str], body: bytes) -> A:
-        """The answer, typed.
-
-        Raises:
-            CallError: the server refused or failed, or this is no answer of the contract (a captive portal's page).
-        """
-        if 200 <= status < 300:
-            try:
-                return self.answer_type.model_validate_json(body)
-            except ValidationError as error:
-                problem = error.errors()[0]
-                where = ".".join(str(part) for part in problem["loc"])
-                line = f"{self.path} answered {status} with what is not of the contract: {where} {problem['msg']}"
-                raise CallError(ErrorKind.PROTOCOL, line, status) from None
-        wait_s = retry_after_s(headers)
-        if status >= 500 or status in (408, 429):
-            raise CallError(ErrorKind.SERVER, f"{self.path} answered {status}", status, wait_s)
-        try:
-            message = contract.ErrorAnswer.model_validate_json(body).message
-        except ValidationError:
-            line = f"{self.path} answered {status} with what is not of the contract"
-            raise CallError(ErrorKind.PROTOCOL, line, status, wait_s) from None
-        raise CallError(ErrorKind.REFUSED, f"{self.path} was refused with {status}: {message}", status, wait_s)
-
-
-class RestClient:
-    """Builds the calls of one machine.
-
-    Raises:
-        SettingsError: the key cannot be sent in a header, or the URL carries a password.
+    The buffer's rows; the machine's addresses; how full the bin is and how busy the computer, in percent; its
+    temperature in degrees Celsius.
     """
 
-    def __init__(self, server_url: str, identity: Identity, software_version: str) -> None:
-        key = identity.api_key.get_secret_value()
-        if not re.fullmatch(r"[\x21-\x7e]*", key):
-            raise SettingsError("RVM_API_KEY holds a space or a letter that is not ASCII; allowed: printable ASCII")
-        if "@" in urlsplit(server_url).netloc:
-            raise SettingsError("server_url holds a user name or password; allowed: https://host[:port][/path]")
-        self.base_url = server_url.rstrip("/") + contract.BASE_PATH
-        self.headers = {contract.API_KEY_HEADER: key, contract.MACHINE_HEADER: identity.hardware_id}
-        self._handshake = contract.Handshake(hardware_id=identity.hardware_id, software_version=software_version)
+    pending: int = 0
+    dead: int = 0
+    uncertain: int = 0
+    ip_local: str | None = None
+    ip_vpn: str | None = None
+    timezone: str | None = None
+    bin_percent: float | None = None
+    cpu_percent: float | None = None
+    memory_percent: float | None = None
+    disk_percent: float | None = None
+    temperature_c: float | None = None
+    model: contract.Model | None = None
 
-    def handshake(self) -> Call[contract.HandshakeAnswer]:
+
+@dataclass(frozen=True)
+class CommandAnswer:
+    """What became of a command that came with a heartbeat; sent with the next one. Empty `refused`: it was obeyed."""
+
+    command_id: str
+    kind: str
+    refused: str = ""
+
+
+class RestClient(Protocol):
+    """Builds the calls of one machine to one kind of server. A call that the server lacks raises NotOfferedError."""
+
+    profile: str
+    base_url: str
+    hardware_id: str
+    once: bool  # the server cannot tell a repetition: a deposit whose answer is lost must not be sent again
+    time_resolution_s: float  # of `server_time`
+
+    def handshake(self, machine: MachineState) -> Call[contract.HandshakeAnswer]:
         """Say who this machine is."""
-        return _call("/edge/handshake", self._handshake, contract.HandshakeAnswer)
+        ...
 
-    def heartbeat(self, pending: int, dead: int, received: Sequence[str]) -> Call[contract.HeartbeatAnswer]:
-        """Say that the machine lives; `received` are ids of commands that need not be sent again."""
-        body = contract.Heartbeat(pending=pending, dead=dead, received_commands=list(received))
-        return _call("/edge/heartbeat", body, contract.HeartbeatAnswer)
+    def heartbeat(self, machine: MachineState, answers: Sequence[CommandAnswer]) -> Call[contract.HeartbeatAnswer]:
+        """Say that the machine lives; `answers` to commands that need not be sent again."""
+        ...
 
     def authorize(self, token: str) -> Call[contract.AuthorizeAnswer]:
         """Ask who a customer is; ValueError for a token that is empty or longer than 512 characters."""
-        return _call("/edge/authorize", contract.Authorize(token=token), contract.AuthorizeAnswer)
+        ...
 
     def deposits(self, records: Sequence[DepositRecord]) -> Call[contract.DepositsAnswer]:
-        """Have deposits credited."""
+        """Have deposits credited; exactly one where `once`."""
+        ...
+
+    def picture(self, record: DepositRecord, jpeg: bytes) -> Call[None]:
+        """Send the picture of a deposit; it credits nothing."""
+        ...
+
+    def telemetry(self, batch_id: str, records: Sequence[TelemetryRecord]) -> Call[contract.TelemetryAnswer]:
+        """Send measurements under an id made once."""
+        ...
+
+    def models(self, running: contract.Model) -> Call[contract.ModelsAnswer]:
+        """Ask which networks this machine should run."""
+        ...
+
+    def configuration(self) -> Call[contract.ConfigurationAnswer]:
+        """Fetch the configuration, a signed document."""
+        ...
+
+    def command_outcomes(self, outcomes: Sequence[contract.CommandOutcome]) -> Call[contract.CommandOutcomesAnswer]:
+        """Tell what became of commands."""
+        ...
+
+    def refusal(self, command: contract.Command) -> str:
+        """Why a command of this server is not obeyed; empty: it is."""
+        ...
+
+
+class MyrvmClient:
+    """Our own contract: every call may be repeated, for deposits have keys.
+
+    Args:
+        server_url: without the path of the contract.
+        hardware_id: this machine's name.
+        software_version: of this software.
+        voucher_key: public key of this machine's vouchers, empty where it signs none.
+    """
+
+    profile = "myrvm"
+    once = False
+    time_resolution_s = 0.0
+
+    def __init__(self, server_url: str, hardware_id: str, software_version: str, voucher_key: str = "") -> None:
+        self.base_url = server_url.rstrip("/") + contract.BASE_PATH
+        self.hardware_id = hardware_id
+        self._handshake = contract.Handshake(
+            hardware_id=hardware_id, software_version=software_version, voucher_key=voucher_key
+        )
+
+    def handshake(self, machine: MachineState) -> Call[contract.HandshakeAnswer]:
+        """See `RestClient`."""
+        return post("/edge/handshake", self._handshake, contract.HandshakeAnswer)
+
+    def heartbeat(self, machine: MachineState, answers: Sequence[CommandAnswer]) -> Call[contract.HeartbeatAnswer]:
+        """See `RestClient`."""
+        body = contract.Heartbeat(
+            pending=machine.pending,
+            dead=machine.dead,
+            uncertain=machine.uncertain,
+            received_commands=[answer.command_id for answer in answers],
+        )
+        return post("/edge/heartbeat", body, contract.HeartbeatAnswer)
+
+    def authorize(self, token: str) -> Call[contract.AuthorizeAnswer]:
+        """See `RestClient`."""
+        return post("/edge/authorize", contract.Authorize(token=token), contract.AuthorizeAnswer)
+
+    def deposits(self, records: Sequence[DepositRecord]) -> Call[contract.DepositsAnswer]:
+        """See `RestClient`."""
         body = contract.Deposits(deposits=[_deposit(record) for record in records])
-        return _call("/edge/deposits", body, contract.DepositsAnswer)
+        return post("/edge/deposits", body, contract.DepositsAnswer)
+
+    def picture(self, record: DepositRecord, jpeg: bytes) -> Call[None]:
+        """See `RestClient`."""
+        raise NotOfferedError(self.profile, "call for pictures")
+
+    def telemetry(self, batch_id: str, records: Sequence[TelemetryRecord]) -> Call[contract.TelemetryAnswer]:
+        """See `RestClient`."""
+        measurements = [
+            contract.Measurement(
+                measured_at=record.stamp_ns / NS_PER_S, source=record.source, name=record.name, value=record.value
+            )
+            for record in records
+        ]
+        body = contract.Telemetry(batch_id=batch_id, measurements=measurements)
+        return post("/edge/telemetry", body, contract.TelemetryAnswer)
+
+    def models(self, running: contract.Model) -> Call[contract.ModelsAnswer]:
+        """See `RestClient`."""
+        return get("/edge/models", contract.ModelsAnswer)
+
+    def configuration(self) -> Call[contract.ConfigurationAnswer]:
+        """See `RestClient`."""
+        return get("/edge/configuration", contract.ConfigurationAnswer, nothing=contract.ConfigurationAnswer())
+
+    def command_outcomes(self, outcomes: Sequence[contract.CommandOutcome]) -> Call[contract.CommandOutcomesAnswer]:
+        """See `RestClient`."""
+        body = contract.CommandOutcomes(outcomes=list(outcomes))
+        return post("/edge/command-outcomes", body, contract.CommandOutcomesAnswer)
+
+    def refusal(self, command: contract.Command) -> str:
+        """See `RestClient`."""
+        return "" if command.kind in set(contract.CommandKind) else "not on the list of commands"
 
 
 @dataclass
@@ -161,16 +215,6 @@ def batches(records: Sequence[DepositRecord], generator: random.Random) -> list[
     alone = [[record] for record in records if record.attempts > ALONE_AFTER_ATTEMPTS]
     generator.shuffle(alone)
     return [*([together] if together else []), *alone]
-
-
-def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """`Retry-After` in s, at most five minutes; None where it is missing or a date (RFC 9110, 10.2.3)."""
-    value = next((value for name, value in headers.items() if name.lower() == "retry-after"), "").strip()
-    return min(float(value), LONGEST_RETRY_AFTER_S) if re.fullmatch(r"[0-9]{1,9}", value) else None
-
-
-def _call(path: str, body: contract.Body, answer_type: type[A]) -> Call[A]:
-    return Call(path, body.model_dump_json().encode(), answer_type)
 
 
 def _deposit(record: DepositRecord) -> contract.Deposit:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from myrvm_core.errors import SettingsError
 from myrvm_core.settings import Settings, setting
+from pydantic import field_validator
 
+from myrvm_cloud import tls
 from myrvm_cloud.command_settings import CommandSettings
 
 
@@ -29,7 +32,25 @@ class CloudBridgeSettings(Settings):
 
     commands: CommandSettings = setting(CommandSettings(), "Commands from afar.")
     server_url: str = setting(
-        "", "Server without /api/v1; empty: never online.", env="RVM_SERVER_URL", pattern=r"^(https?://[^\s/?#]+\S*)?$"
+        "",
+        "Server without /api/v1; empty: never online. http:// only for this machine itself.",
+        env="RVM_SERVER_URL",
+        pattern=r"^(https?://[^\s/?#]+\S*)?$",
+    )
+    profile: str = setting(
+        "myrvm",
+        "What the server speaks: myrvm (docs/openapi.yaml), or myrvm-server, the public one.",
+        env="RVM_SERVER_PROFILE",
+        pattern=r"^(myrvm|myrvm-server)$",
+    )
+    tls_ca_file: str = setting(
+        "", "PEM file of the only authorities that are believed; empty: those of the system.", env="RVM_TLS_CA_FILE"
+    )
+    tls_client_certificate: str = setting(
+        "", "PEM file of this machine's certificate; empty: none.", env="RVM_TLS_CLIENT_CERTIFICATE"
+    )
+    tls_client_key: str = setting(
+        "", "PEM file of its key; empty: it is in the certificate's file.", env="RVM_TLS_CLIENT_KEY"
     )
     ws_url: str = setting(
         "", "WebSocket of the server; reserved, not used yet.", env="RVM_WS_URL", pattern=r"^(wss?://\S+)?$"
@@ -40,10 +61,31 @@ class CloudBridgeSettings(Settings):
     batch_size: int = setting(50, "Deposits sent in one request.", unit="deposits", minimum=1, maximum=500)
     lease_s: float = setting(60.0, "Time for which deposits are leased.", unit="s", minimum=1.0, maximum=600.0)
     connect_timeout_s: float = setting(5.0, "Longest wait for a connection.", unit="s", minimum=0.1, maximum=60.0)
+    tls_timeout_s: float = setting(5.0, "Longest handshake of TLS.", unit="s", minimum=0.1, maximum=60.0)
     read_timeout_s: float = setting(10.0, "Longest silence in an answer.", unit="s", minimum=0.1, maximum=120.0)
-    total_timeout_s: float = setting(15.0, "Longest time for one request.", unit="s", minimum=0.1, maximum=300.0)
+    total_timeout_s: float = setting(
+        15.0, "Longest time for one request with its retries.", unit="s", minimum=0.1, maximum=300.0
+    )
+    retries: int = setting(2, "Retries at once of one request, where they do no harm.", minimum=0, maximum=10)
+    circuit_failures: int = setting(
+        5, "Failures in a row after which a call is left alone for a while.", unit="failures", minimum=1, maximum=100
+    )
+    compress_from_bytes: int = setting(
+        2000, "Smaller requests are not compressed.", unit="B", minimum=0, maximum=10_000_000
+    )
     authorize_timeout_s: float = setting(
         4.0, "Longest time that a customer waits for his name.", unit="s", minimum=0.1, maximum=30.0
     )
     backoff_base_s: float = setting(1.0, "Longest wait after the first failure.", unit="s", minimum=0.01, maximum=60.0)
     backoff_cap_s: float = setting(60.0, "Longest wait after many failures.", unit="s", minimum=0.01, maximum=3600.0)
+
+    @field_validator("server_url")
+    @classmethod
+    def _encrypted(cls, url: str) -> str:
+        """The same sentence as when the node starts; one with a password is left to it, which does not show it."""
+        if url and "@" not in url:
+            try:
+                tls.check_url(url)
+            except SettingsError as error:
+                raise ValueError(str(error)) from None
+        return url

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any, cast
 
 DEPTH = 32
 INTEGER_DIGITS = 19  # of 2**63
 NUMBER_CHARACTERS = 64
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class StrictJsonError(ValueError):
@@ -33,6 +35,8 @@ def loads(data: bytes | bytearray | str, depth: int = DEPTH) -> Any:
         text = data if isinstance(data, str) else data.decode("utf-8")
         text.encode("utf-8")  # a lone surrogate is no text
         value = _DECODER.decode(text)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")  # half of one, by its escape
     except UnicodeError:
         raise StrictJsonError("not UTF-8") from None
     except RecursionError:

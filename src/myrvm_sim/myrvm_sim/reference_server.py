@@ -10,7 +10,9 @@ import argparse
 import asyncio
 import contextlib
 import hmac
+import json
 import os
+import re
 import signal
 import sqlite3
 import time
@@ -27,6 +29,9 @@ from myrvm_cloud.contract import (
     Authorize,
     AuthorizeAnswer,
     Command,
+    CommandOutcomes,
+    CommandOutcomesAnswer,
+    ConfigurationAnswer,
     Deposit,
     DepositResult,
     DepositsAnswer,
@@ -35,14 +40,21 @@ from myrvm_cloud.contract import (
     HandshakeAnswer,
     Heartbeat,
     HeartbeatAnswer,
+    ModelsAnswer,
+    Telemetry,
+    TelemetryAnswer,
+    TelemetryStatus,
 )
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from myrvm_core.strict_json import StrictJsonError
+from pydantic import BaseModel, Field, ValidationError
+
+from myrvm_sim.public_server import PROFILE, PublicServer
+from myrvm_sim.server_faults import BODY_BYTES, Faults, answer, error, read_json, suffer
 
 DEMO_KEY = "demo-key"
+MACHINE = r"[A-Za-z0-9._-]{0,100}"
 DONATIONS = "donations"
 DEMO_ACCOUNTS = (("alice", "Alice", "token-alice"), ("budi", "Budi", "token-budi"), (DONATIONS, "Donations", ""))
-BODY_BYTES = 256_000
-HTML = "<html><body><h1>Welcome to the guest network</h1><a href='/login'>Log in</a></body></html>"
 _TABLES = """
 CREATE TABLE IF NOT EXISTS accounts (account_id TEXT PRIMARY KEY, display_name TEXT NOT NULL, token TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS credits (
@@ -50,24 +62,9 @@ CREATE TABLE IF NOT EXISTS credits (
     session_id TEXT NOT NULL, class_name TEXT NOT NULL, points INTEGER NOT NULL, weight_kg REAL,
     accepted_at REAL NOT NULL, credited_at REAL NOT NULL, body TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS telemetry (batch_id TEXT PRIMARY KEY, machine TEXT NOT NULL, body TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS outcomes (command_id TEXT PRIMARY KEY, machine TEXT NOT NULL, body TEXT NOT NULL);
 """
-
-
-class Faults(BaseModel):
-    """Body of `POST /faults`. Counts are of the next requests to `endpoint` (such as "deposits"; empty: to any)."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    endpoint: str = ""
-    latency_s: float = Field(default=0.0, ge=0.0, le=60.0)
-    status_500: int = Field(default=0, ge=0)
-    status_401: int = Field(default=0, ge=0)
-    status_413: int = Field(default=0, ge=0)
-    html: int = Field(default=0, ge=0)
-    truncated_json: int = Field(default=0, ge=0)
-    cut_before_commit: int = Field(default=0, ge=0)
-    cut_after_commit: int = Field(default=0, ge=0)
-    down: bool = False
 
 
 class Batch(BaseModel):
@@ -78,138 +75,165 @@ class Batch(BaseModel):
 
 @dataclass
 class ReferenceServer:
-    """One server. `database` is a file, or `:memory:`."""
+    """One server. `database` is a file, or `:memory:`; `profile` is `myrvm`, or `myrvm-server` as `public_server` is.
+
+    What else it serves has a class of its own with `routes()`, made with this server: it may use `connection` (SQLite,
+    for statements that change one row) and `transaction`.
+    """
 
     database: str
     api_key: str = DEMO_KEY
+    profile: str = "myrvm"
     faults: Faults = field(default_factory=Faults)
     commands: dict[str, Command] = field(default_factory=dict)
     maintenance: bool = False
+    wanted: ModelsAnswer = field(default_factory=ModelsAnswer)
+    configuration: ConfigurationAnswer = field(default_factory=ConfigurationAnswer)
 
     def __post_init__(self) -> None:
-        self._connection = sqlite3.connect(self.database, isolation_level=None)
+        self.connection = sqlite3.connect(self.database, isolation_level=None)
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            self._connection.execute(f"PRAGMA {pragma}")
-        self._connection.executescript(_TABLES)
-        self._connection.executemany("INSERT OR IGNORE INTO accounts VALUES (?, ?, ?)", DEMO_ACCOUNTS)
+            self.connection.execute(f"PRAGMA {pragma}")
+        self.connection.executescript(_TABLES)
+        self.connection.executemany("INSERT OR IGNORE INTO accounts VALUES (?, ?, ?)", DEMO_ACCOUNTS)
+        self._public = PublicServer(self.connection, self.transaction)
 
     def application(self) -> web.Application:
         """The routes."""
-        application = web.Application(middlewares=[self._errors, self._break], client_max_size=BODY_BYTES)
+        application = web.Application(middlewares=[self._errors, self._guard], client_max_size=BODY_BYTES)
+        application.add_routes(self._public.routes() if self.profile == PROFILE else self.routes())
         application.add_routes(
             [
-                web.post(f"{BASE_PATH}/edge/handshake", self._handshake),
-                web.post(f"{BASE_PATH}/edge/heartbeat", self._heartbeat),
-                web.post(f"{BASE_PATH}/edge/deposits", self._deposits),
-                web.post(f"{BASE_PATH}/edge/authorize", self._authorize),
                 web.get(f"{BASE_PATH}/ledger", self._ledger),
                 web.post("/faults", self._set_faults),
                 web.post("/commands", self._add_command),
+                web.post("/models", self._set_models),
+                web.post("/configuration", self._set_configuration),
+                web.get("/reported", self._reported),
             ]
         )
         application.on_cleanup.append(self._close)
         return application
 
+    def routes(self) -> list[web.RouteDef]:
+        """The contract of docs/openapi.yaml."""
+        return [
+            web.post(f"{BASE_PATH}/edge/handshake", self._handshake),
+            web.post(f"{BASE_PATH}/edge/heartbeat", self._heartbeat),
+            web.post(f"{BASE_PATH}/edge/deposits", self._deposits),
+            web.post(f"{BASE_PATH}/edge/authorize", self._authorize),
+            web.post(f"{BASE_PATH}/edge/telemetry", self._telemetry),
+            web.get(f"{BASE_PATH}/edge/models", self._models),
+            web.get(f"{BASE_PATH}/edge/configuration", self._configuration),
+            web.post(f"{BASE_PATH}/edge/command-outcomes", self._command_outcomes),
+        ]
+
     async def _close(self, _: web.Application) -> None:
-        self._connection.close()
+        self.connection.close()
 
     # Around every request
 
     @web.middleware
     async def _errors(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        """Whatever is sent, the answer is of the contract, and no 500."""
         try:
             return await handler(request)
-        except web.HTTPException as error:
-            return _error(error.status, error.reason)
-        except ValidationError as error:
-            return _error(422, _sentence(error))
+        except web.HTTPException as refused:
+            return error(refused.status, refused.reason)
+        except ValidationError as problem:
+            return error(422, sentence(problem))
+        except (StrictJsonError, web.RequestPayloadError) as problem:
+            return error(400, str(problem)[:500] or "the request is damaged")
 
     @web.middleware
-    async def _break(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        """Apply the faults that are switched on, and check the key."""
-        if not request.path.startswith(f"{BASE_PATH}/edge/"):
+    async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        """Check the key and the machine's name, and apply the faults that are switched on."""
+        if not request.path.startswith((f"{BASE_PATH}/edge/", f"{BASE_PATH}/devices/")):
             return await handler(request)
-        endpoint = request.path.rsplit("/", 1)[1]
-        if not hmac.compare_digest(request.headers.get(API_KEY_HEADER, "").encode(), self.api_key.encode()):
-            return _error(401, "the key is not known")
-        if self.faults.endpoint not in ("", endpoint):
-            return await handler(request)
-        if self.faults.latency_s:
-            await asyncio.sleep(self.faults.latency_s)
-        if self.faults.down or self._spend("cut_before_commit"):
-            return _cut(request)
-        for status in (500, 401, 413):
-            if self._spend(f"status_{status}"):
-                return _error(status, "a fault that was asked for")
-        if self._spend("html"):
-            return web.Response(text=HTML, content_type="text/html")
-        answer = await handler(request)
-        if self._spend("cut_after_commit"):
-            return _cut(request)
-        if self._spend("truncated_json"):
-            return web.Response(body=answer.body[: len(answer.body) // 2], content_type="application/json")
-        return answer
+        key = request.headers.get(API_KEY_HEADER, "").encode("utf-8", "surrogateescape")
+        if not hmac.compare_digest(key, self.api_key.encode()):
+            return error(401, "the key is not known")
+        if not re.fullmatch(MACHINE, machine_of(request)):
+            return error(400, f"{MACHINE_HEADER} is no machine's name")
+        return await suffer(self.faults, request, handler)
 
-    def _spend(self, fault: str) -> bool:
-        left = getattr(self.faults, fault)
-        if left:
-            setattr(self.faults, fault, left - 1)
-        return left > 0
+    # For desk and tests: what the server is to do, and what it was told
 
     async def _set_faults(self, request: web.Request) -> web.Response:
-        self.faults = Faults.model_validate_json(await request.read())
-        return _json(self.faults)
+        self.faults = Faults.model_validate(await read_json(request))
+        return answer(self.faults)
 
     async def _add_command(self, request: web.Request) -> web.Response:
-        command = Command.model_validate_json(await request.read())
+        command = Command.model_validate(await read_json(request))
         self.commands[command.command_id] = command
-        return _json(command)
+        self._public.pending.append(command)
+        return answer(command)
+
+    async def _set_models(self, request: web.Request) -> web.Response:
+        self.wanted = ModelsAnswer.model_validate(await read_json(request))
+        return answer(self.wanted)
+
+    async def _set_configuration(self, request: web.Request) -> web.Response:
+        self.configuration = ConfigurationAnswer.model_validate(await read_json(request))
+        return answer(self.configuration)
+
+    async def _reported(self, _: web.Request) -> web.Response:
+        """Measurements and outcomes of commands, in the order in which they came."""
+        tables = {"telemetry": "batch_id", "outcomes": "command_id"}
+        rows = {
+            table: [json.loads(body) for (body,) in self.connection.execute(f"SELECT body FROM {table} ORDER BY rowid")]
+            for table in tables
+        }
+        return web.json_response(rows | {"public": self._public.reported()})
 
     # The contract
 
     async def _handshake(self, request: web.Request) -> web.Response:
-        machine = Handshake.model_validate_json(await request.read())
-        answer = HandshakeAnswer(
-            machine_name=f"RVM {machine.hardware_id}", server_time=time.time(), maintenance=self.maintenance
+        machine = Handshake.model_validate(await read_json(request))
+        greeting = HandshakeAnswer(
+            machine_name=f"RVM {machine.hardware_id}",
+            server_time=time.time(),
+            maintenance=self.maintenance,
+            accepts_gzip=True,
         )
-        return _json(answer)
+        return answer(greeting)
 
     async def _heartbeat(self, request: web.Request) -> web.Response:
-        for command_id in Heartbeat.model_validate_json(await request.read()).received_commands:
+        for command_id in Heartbeat.model_validate(await read_json(request)).received_commands:
             self.commands.pop(command_id, None)
-        answer = HeartbeatAnswer(
+        beat = HeartbeatAnswer(
             server_time=time.time(), maintenance=self.maintenance, commands=list(self.commands.values())
         )
-        return _json(answer)
+        return answer(beat)
 
     async def _deposits(self, request: web.Request) -> web.Response:
-        rows = Batch.model_validate_json(await request.read()).deposits
-        machine = request.headers.get(MACHINE_HEADER, "")
-        with self._transaction():
+        rows = Batch.model_validate(await read_json(request)).deposits
+        machine = machine_of(request)
+        with self.transaction():
             results = [self._judge(row, machine) for row in rows]
-        return _json(DepositsAnswer(results=results))
+        return answer(DepositsAnswer(results=results))
 
     def _judge(self, row: dict[str, Any], machine: str) -> DepositResult:
         """One row that makes no sense is refused; the others are credited."""
         try:
             return self._credit(Deposit.model_validate(row), machine)
-        except ValidationError as error:
+        except ValidationError as problem:
             key = str(row.get("idempotency_key", ""))[:100]
-            return DepositResult(idempotency_key=key, status=DepositStatus.REFUSED, reason=_sentence(error))
+            return DepositResult(idempotency_key=key, status=DepositStatus.REFUSED, reason=sentence(problem))
 
     def _credit(self, deposit: Deposit, machine: str) -> DepositResult:
         key, body = deposit.idempotency_key, deposit.model_dump_json()
-        known = self._connection.execute("SELECT body FROM credits WHERE idempotency_key = ?", (key,)).fetchone()
+        known = self.connection.execute("SELECT body FROM credits WHERE idempotency_key = ?", (key,)).fetchone()
         if known is not None:
             if known[0] == body:
                 return DepositResult(idempotency_key=key, status=DepositStatus.DUPLICATE)
             reason = "this key was used for another deposit"
             return DepositResult(idempotency_key=key, status=DepositStatus.REFUSED, reason=reason)
         account_id = deposit.account_id if deposit.kind == "account" else DONATIONS
-        if not self._connection.execute("SELECT 1 FROM accounts WHERE account_id = ?", (account_id,)).fetchone():
+        if not self.connection.execute("SELECT 1 FROM accounts WHERE account_id = ?", (account_id,)).fetchone():
             reason = f"account {account_id!r} is not known"
             return DepositResult(idempotency_key=key, status=DepositStatus.REFUSED, reason=reason)
-        self._connection.execute(
+        self.connection.execute(
             "INSERT INTO credits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 key,
@@ -227,61 +251,76 @@ class ReferenceServer:
         return DepositResult(idempotency_key=key, status=DepositStatus.CREDITED)
 
     async def _authorize(self, request: web.Request) -> web.Response:
-        token = Authorize.model_validate_json(await request.read()).token
-        row = self._connection.execute(
+        token = Authorize.model_validate(await read_json(request)).token
+        row = self.connection.execute(
             "SELECT account_id, display_name FROM accounts WHERE token = ?", (token,)
         ).fetchone()
         if row is None:
-            return _error(404, "the token is not known")
+            return error(404, "the token is not known")
         balance = self._balances()[row[0]]
-        return _json(AuthorizeAnswer(account_id=row[0], display_name=row[1], balance_points=balance))
+        return answer(AuthorizeAnswer(account_id=row[0], display_name=row[1], balance_points=balance))
+
+    async def _telemetry(self, request: web.Request) -> web.Response:
+        batch = Telemetry.model_validate(await read_json(request))
+        stored = self.connection.execute(
+            "INSERT OR IGNORE INTO telemetry VALUES (?, ?, ?)",
+            (batch.batch_id, machine_of(request), batch.model_dump_json()),
+        )
+        status = TelemetryStatus.STORED if stored.rowcount else TelemetryStatus.DUPLICATE
+        return answer(TelemetryAnswer(status=status))
+
+    async def _models(self, _: web.Request) -> web.Response:
+        return answer(self.wanted)
+
+    async def _configuration(self, _: web.Request) -> web.Response:
+        return answer(self.configuration) if self.configuration.document else web.Response(status=204)
+
+    async def _command_outcomes(self, request: web.Request) -> web.Response:
+        outcomes = CommandOutcomes.model_validate(await read_json(request)).outcomes
+        rows = [(outcome.command_id, machine_of(request), outcome.model_dump_json()) for outcome in outcomes]
+        with self.transaction():
+            self.connection.executemany("INSERT OR IGNORE INTO outcomes VALUES (?, ?, ?)", rows)
+        return answer(CommandOutcomesAnswer(recorded=[outcome.command_id for outcome in outcomes]))
 
     async def _ledger(self, _: web.Request) -> web.Response:
         """Every credit in order, and every account's balance: what a test compares with."""
-        cursor = self._connection.execute("SELECT * FROM credits ORDER BY rowid")
+        cursor = self.connection.execute("SELECT * FROM credits ORDER BY rowid")
         names = [column[0] for column in cursor.description]
         credited = [dict(zip(names, row, strict=True)) for row in cursor]
         for row in credited:
             del row["body"]
-        return web.json_response({"credits": credited, "balances": self._balances()})
+        ledger = {"credits": credited, "balances": self._balances()}
+        return web.json_response(ledger | ({"transactions": self._public.ledger()} if self.profile == PROFILE else {}))
 
     def _balances(self) -> dict[str, int]:
         return dict(
-            self._connection.execute(
+            self.connection.execute(
                 "SELECT account_id, COALESCE(SUM(points), 0) FROM accounts LEFT JOIN credits USING (account_id)"
                 " GROUP BY account_id"
             )
         )
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._connection.execute("BEGIN IMMEDIATE")
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, on disk at the end."""
+        self.connection.execute("BEGIN IMMEDIATE")
         try:
             yield
         except BaseException:
-            self._connection.execute("ROLLBACK")
+            self.connection.execute("ROLLBACK")
             raise
-        self._connection.execute("COMMIT")
+        self.connection.execute("COMMIT")
 
 
-def _sentence(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    return f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"[:500]
+def sentence(problem: ValidationError) -> str:
+    """What is wrong with a body, in one line."""
+    first = problem.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"[:500]
 
 
-def _json(body: BaseModel) -> web.Response:
-    return web.Response(text=body.model_dump_json(), content_type="application/json")
-
-
-def _error(status: int, message: str) -> web.Response:
-    return web.json_response({"status": "error", "message": message}, status=status)
-
-
-def _cut(request: web.Request) -> web.Response:
-    """Close the connection without an answer."""
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response()
+def machine_of(request: web.Request) -> str:
+    """Who says that it is asking."""
+    return request.headers.get(MACHINE_HEADER, "")
 
 
 async def serve(server: ReferenceServer, port: int, ready_file: Path | None) -> None:
@@ -289,7 +328,7 @@ async def serve(server: ReferenceServer, port: int, ready_file: Path | None) -> 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=1.0)
+    runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=1.0, auto_decompress=False)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", port)
     await site.start()
@@ -311,8 +350,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="0: any free one")
     parser.add_argument("--database", default=":memory:", help="SQLite file, made where it does not exist")
     parser.add_argument("--ready-file", type=Path, help="the URL is written here once requests are answered")
+    parser.add_argument("--profile", choices=("myrvm", PROFILE), default="myrvm", help="what it speaks")
     arguments = parser.parse_args()
-    server = ReferenceServer(arguments.database, os.environ.get("RVM_API_KEY") or DEMO_KEY)
+    server = ReferenceServer(arguments.database, os.environ.get("RVM_API_KEY") or DEMO_KEY, arguments.profile)
     asyncio.run(serve(server, arguments.port, arguments.ready_file))
 
 
