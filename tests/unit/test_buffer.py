@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
-from myrvm_cloud.buffer import NS_PER_DAY, DepositBuffer
+from myrvm_cloud.buffer import NS_PER_DAY, Decision, DepositBuffer
 from myrvm_cloud.clock_keeper import ClockKeeper
 from myrvm_cloud.schema import ADDED_COLUMNS, DEPOSIT_COLUMNS, MIGRATIONS, PAGE_BYTES
 from myrvm_core.clock import EARLIEST_NS, MachineClock
@@ -75,12 +75,39 @@ class Row:
     lease_id: str = ""
     until: int = 0
     leased_at: int = 0
+    once: bool = False
+    reason: str = ""
 
 
 NEXT = {
     Stage.ACCEPTED: {Stage.TAKEN: "pending", Stage.RETURNED: "void", Stage.UNRESOLVED: "dead"},
     Stage.UNRESOLVED: {Stage.TAKEN: "pending", Stage.RETURNED: "void"},
 }
+SESSIONS = ("", "0190-a", "0190-b", "0190-c")  # as they come: the first is none
+# What a decision is for (a state, a stage), and what it gives.
+DECIDED = {
+    Decision.RETRY: ({"dead"}, Stage.TAKEN, "pending", Stage.TAKEN),
+    Decision.PARK: ({"pending"}, Stage.TAKEN, "dead", Stage.TAKEN),
+    Decision.CREDITED: ({"uncertain"}, Stage.TAKEN, "acked", Stage.TAKEN),
+    Decision.NOT_CREDITED: ({"uncertain"}, Stage.TAKEN, "pending", Stage.TAKEN),
+    Decision.TAKEN: ({"dead"}, Stage.UNRESOLVED, "pending", Stage.TAKEN),
+    Decision.RETURNED: ({"dead"}, Stage.UNRESOLVED, "void", Stage.RETURNED),
+    Decision.EXPORTED: ({"pending", "leased"}, Stage.TAKEN, "", Stage.TAKEN),
+}
+
+
+def to_lease(rows: list[Row], limit: int) -> list[Row]:
+    """Half for the newest sessions, the rest for the oldest; none of a session that is under way, in order within."""
+    sessions: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.state == "pending":
+            sessions.setdefault(row.record.session.session_id, []).append(row)
+    for row in rows:
+        if row.state == "leased" and row.record.session.session_id:
+            sessions.pop(row.record.session.session_id, None)
+    newest = [row for name in sorted(sessions, reverse=True) for row in sessions[name]][: limit - limit // 2]
+    oldest = [row for name in sorted(sessions) for row in sessions[name] if row not in newest]
+    return newest + oldest[: limit - len(newest)]
 
 
 class BufferMachine(RuleBasedStateMachine):
@@ -96,16 +123,25 @@ class BufferMachine(RuleBasedStateMachine):
         self.buffer = make(self.file, telemetry_limit=5)
         self.now = 1000 * MINUTE
         self.model: dict[str, Row] = {}
-        self.telemetry = 0
+        self.measured: list[TelemetryRecord] = []
+        self.telemetry: list[TelemetryRecord] = []
+        self.batch: list[TelemetryRecord] = []
+        self.batch_id = ""
         self.dropped = 0
 
     def teardown(self) -> None:
         self.buffer.close()
         self.folder.cleanup()
 
-    @rule(target=deposits, points=st.integers(0, 2**32 - 1), weight=st.none() | st.floats(0, 10, width=32))
-    def enqueue(self, points: int, weight: float | None) -> str:
-        made = record(len(self.model), points=points, weight_kg=weight)
+    @rule(
+        target=deposits,
+        points=st.integers(0, 2**32 - 1),
+        weight=st.none() | st.floats(0, 10, width=32),
+        session_id=st.sampled_from(SESSIONS),
+    )
+    def enqueue(self, points: int, weight: float | None, session_id: str) -> str:
+        session = Session(SessionKind.ACCOUNT, session_id, "alice", 1)
+        made = record(len(self.model), points=points, weight_kg=weight, session=session)
         self.buffer.enqueue(made, self.now)
         self.model[made.deposit_id] = Row(made)
         return made.deposit_id
@@ -133,15 +169,15 @@ class BufferMachine(RuleBasedStateMachine):
         row.record = replace(row.record, stage=stage, shown=row.record.shown or shown)
         self.buffer.update(deposit, stage, shown, self.now)
 
-    @rule(target=leases, limit=st.integers(1, 4), minutes=st.integers(1, 10))
-    def lease(self, limit: int, minutes: int) -> tuple[str, list[str]]:
+    @rule(target=leases, limit=st.integers(1, 5), minutes=st.integers(1, 10), once=st.booleans())
+    def lease(self, limit: int, minutes: int, once: bool) -> tuple[str, list[str]]:
         self.expire_model()
-        expected = [row for row in self.model.values() if row.state == "pending"][:limit]
-        lease_id, records = self.buffer.lease(limit, minutes * MINUTE, self.now)
+        expected = to_lease(list(self.model.values()), limit)
+        lease_id, records = self.buffer.lease(limit, minutes * MINUTE, self.now, once)
         assert bool(lease_id) == bool(expected)
         for row in expected:
             row.state, row.lease_id = "leased", lease_id
-            row.leased_at, row.until = self.now, self.now + minutes * MINUTE
+            row.leased_at, row.until, row.once = self.now, self.now + minutes * MINUTE, once
             row.record = replace(row.record, attempts=row.record.attempts + 1)
         assert records == [row.record for row in expected]
         return lease_id, [made.deposit_id for made in records]
@@ -153,15 +189,40 @@ class BufferMachine(RuleBasedStateMachine):
                 self.model[deposit].state = "acked"
         assert self.buffer.ack(lease[1], self.now) == len(lease[1])
 
-    @rule(lease=leases, permanent=st.booleans())
-    def nack(self, lease: tuple[str, list[str]], permanent: bool) -> None:
+    @rule(lease=leases, outcome=st.sampled_from(["pending", "dead", "uncertain"]))
+    def nack(self, lease: tuple[str, list[str]], outcome: str) -> None:
         changed = 0
+        late = {"pending": (), "dead": ("pending",), "uncertain": ("pending", "uncertain")}[outcome]
         for deposit in lease[1]:
             row = self.model[deposit]
-            if row.lease_id == lease[0] and row.state in (("leased", "pending") if permanent else ("leased",)):
-                row.state = "dead" if permanent else "pending"
+            if row.lease_id == lease[0] and row.state in ("leased", *late):
+                row.state = outcome
                 changed += 1
-        assert self.buffer.nack(*lease, permanent, "no", self.now) == changed
+        permanent, uncertain = outcome == "dead", outcome == "uncertain"
+        assert self.buffer.nack(*lease, permanent, "no", self.now, uncertain) == changed
+
+    @rule(chosen=st.lists(deposits, unique=True, max_size=4), decision=st.sampled_from(Decision), told=st.booleans())
+    def decide(self, chosen: list[str], decision: Decision, told: bool) -> None:
+        states, stage, state, then = DECIDED[decision]
+        meant = [self.model[deposit] for deposit in chosen]
+        meant = [row for row in meant if row.state in states and row.record.stage == stage]
+        ids = sorted(row.record.deposit_id for row in meant)
+        heard: list[list[str]] = []
+
+        def audit(decided: list[str]) -> None:
+            heard.append(decided)
+            if not told:
+                raise StorageError("no line, no change")
+
+        if ids and not told:
+            with pytest.raises(StorageError, match="no line"):
+                self.buffer.decide(decision, chosen, "so it is", self.now, audit)
+            return
+        assert self.buffer.decide(decision, chosen, "so it is", self.now, audit) == ids
+        assert heard == ([ids] if ids else [])
+        for row in meant:
+            row.state = state or row.state
+            row.record = replace(row.record, stage=then)
 
     @rule(minutes=st.integers(-20, 20))
     def time_passes(self, minutes: int) -> None:
@@ -174,11 +235,31 @@ class BufferMachine(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 8))
     def measure(self, count: int) -> None:
-        made = [TelemetryRecord(number, "health", "cpu_percent", 1.0) for number in range(count)]
-        dropped = max(0, self.telemetry + count - 5)
+        first = len(self.measured)
+        made = [TelemetryRecord(first + number, "health", "cpu_percent", 1.0) for number in range(count)]
+        self.measured += made
+        dropped = max(0, len(self.telemetry) + count - 5)
         assert self.buffer.enqueue_telemetry(made) == dropped
-        self.telemetry = min(5, self.telemetry + count)
+        self.telemetry = [*self.telemetry, *made][-5:]
+        self.batch = [made for made in self.batch if made in self.telemetry]
         self.dropped += dropped
+
+    @rule(limit=st.integers(1, 4))
+    def lease_telemetry(self, limit: int) -> None:
+        batch_id, records = self.buffer.lease_telemetry(limit)
+        if self.batch:
+            assert (batch_id, records) == (self.batch_id, self.batch)
+        else:
+            assert batch_id != self.batch_id or not records
+            assert records == self.telemetry[:limit]
+            self.batch_id, self.batch = batch_id, records
+
+    @rule()
+    def ack_telemetry(self) -> None:
+        assert self.buffer.ack_telemetry("unknown") == 0
+        assert self.buffer.ack_telemetry(self.batch_id) == len(self.batch)
+        assert self.buffer.ack_telemetry(self.batch_id) == 0
+        self.telemetry, self.batch = [made for made in self.telemetry if made not in self.batch], []
 
     @rule()
     def open_again(self) -> None:
@@ -189,16 +270,16 @@ class BufferMachine(RuleBasedStateMachine):
     def agrees(self) -> None:
         status = self.buffer.status(self.now)
         states = [row.state for row in self.model.values()]
-        for state in ("held", "pending", "leased", "acked", "dead"):
+        for state in ("held", "pending", "leased", "uncertain", "acked", "dead"):
             assert getattr(status, state) == states.count(state), state
-        assert (status.telemetry, status.telemetry_dropped) == (self.telemetry, self.dropped)
+        assert (status.telemetry, status.telemetry_dropped) == (len(self.telemetry), self.dropped)
         expected = [row.record for row in self.model.values() if row.record.stage == 1 or not row.record.shown]
         assert self.buffer.list_open() == expected[:100]
 
     def expire_model(self) -> None:
         for row in self.model.values():
             if row.state == "leased" and (row.until <= self.now or row.leased_at > self.now):
-                row.state = "pending"
+                row.state = "uncertain" if row.once else "pending"
 
 
 TestAgainstModel = BufferMachine.TestCase
@@ -264,10 +345,11 @@ def test_only_old_credited_rows_that_were_shown_are_deleted(buffer: DepositBuffe
 
 def older(file: Path, version: int) -> None:
     """Turn a buffer's file into one of an older schema."""
-    columns = ", ".join(name for name in DEPOSIT_COLUMNS if name not in ADDED_COLUMNS)
+    left_out = list(ADDED_COLUMNS)[4 if version == 3 else 0 :]
+    columns = ", ".join(name for name in DEPOSIT_COLUMNS if name not in left_out)
     connection = sqlite3.connect(file)
     statements = (
-        "ALTER TABLE deposits RENAME TO newer", "DROP INDEX deposits_by_state", "DROP TABLE telemetry",
+        "ALTER TABLE deposits RENAME TO newer", "DROP TABLE telemetry", "DROP TABLE telemetry_batch",
         "DROP TABLE counters", *MIGRATIONS[:version], f"INSERT INTO deposits ({columns}) SELECT {columns} FROM newer",
         "DROP TABLE newer", f"PRAGMA user_version={version}",
     )  # fmt: skip
@@ -275,30 +357,37 @@ def older(file: Path, version: int) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_an_older_file_is_migrated_and_keeps_its_rows(tmp_path: Path, version: int) -> None:
     file = tmp_path / "deposits.db"
     buffer = make(file)
     taken(buffer, 3)
+    buffer.lease(1, 100 * MINUTE, 0)
     buffer.close()
     older(file, version)
     buffer = make(file)
-    assert [row.clock_synchronised for row in buffer.lease(10, 1, 0)[1]] == [False] * 3
-    assert buffer.expire(5) == 3
+    assert (buffer.status(0).pending, buffer.status(0).leased) == (2, 1)
+    assert buffer.expire(100 * MINUTE) == 1
+    lease_id, records = buffer.lease(10, 1, 0)
+    assert [(row.clock_synchronised, row.attempts) for row in records] == [(False, 2), (False, 1), (False, 1)]
+    assert buffer.nack(lease_id, [row.deposit_id for row in records], False, "lost", 0, uncertain=True) == 3
+    assert buffer.status(0).uncertain == 3
     assert buffer.enqueue_telemetry([TelemetryRecord(1, "a", "b", 2.0)]) == 0
     assert buffer.reports == []
     buffer.close()
 
 
+@pytest.mark.parametrize("version", [2, 3])
 @pytest.mark.parametrize("through_sqlite", [True, False])
-def test_a_damaged_older_file_is_salvaged(tmp_path: Path, through_sqlite: bool) -> None:
+def test_a_damaged_older_file_is_salvaged(tmp_path: Path, through_sqlite: bool, version: int) -> None:
     file = tmp_path / "deposits.db"
     buffer = make(file)
     taken(buffer, 40)
     buffer.close()
-    older(file, 2)
+    older(file, version)
     data = bytearray(file.read_bytes())
-    first = 2 if through_sqlite else 0  # the header too, or only pages behind the schema's
+    # Only a page of rows, or the header too.
+    first = page_of(data, 0x0D, record(3).deposit_id.encode()) if through_sqlite else 0
     data[first * PAGE_BYTES : first * PAGE_BYTES + 16] = b"?" * 16
     file.write_bytes(data)
     buffer = make(file)
@@ -571,7 +660,9 @@ def test_damage_that_is_met_while_running_is_salvaged_then(tmp_path: Path) -> No
     buffer._connection.execute("PRAGMA shrink_memory")
     sent: list[str] = []
     for turn in range(40):
-        sent += [made.deposit_id for made in buffer.lease(10, MINUTE * 1000, turn)[1]]
+        leased = [made.deposit_id for made in buffer.lease(10, MINUTE * 1000, turn)[1]]
+        buffer.ack(leased, turn)
+        sent += leased
     (report,) = buffer.reports
     assert len(sent) == report.deposits == 200 - len(report.lost)
     assert len(set(sent)) == len(sent)
@@ -669,3 +760,28 @@ def test_a_new_buffer_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: 
     made = make(file)
     assert made.reports == []
     made.close()
+
+
+def test_no_question_that_is_asked_often_looks_at_every_row(buffer: DepositBuffer) -> None:
+    asked: list[str] = []
+    buffer._connection.set_trace_callback(asked.append)
+    taken(buffer, 3)
+    buffer.list_open()
+    buffer.correct("now", 1, 1)
+    buffer.ack([made.deposit_id for made in buffer.lease(2, MINUTE, 0)[1]], 0)
+    buffer.expire(2 * MINUTE)
+    buffer.decide(Decision.PARK, [record(0).deposit_id], "", 0)
+    buffer.enqueue_telemetry([TelemetryRecord(1, "a", "b", 2.0)] * 12)
+    buffer.ack_telemetry(buffer.lease_telemetry(5)[0])
+    buffer.status(0)
+    buffer._connection.set_trace_callback(None)
+    questions = {text for text in asked if text.split()[0] in ("SELECT", "UPDATE", "DELETE", "INSERT")}
+    assert len(questions) > 20
+    few = ("telemetry", "counts", "json_each", "deposits USING INDEX deposits_open", "(subquery", "CONSTANT")
+    scans = {
+        text: plan
+        for text in questions
+        for *_, plan in buffer._connection.execute(f"EXPLAIN QUERY PLAN {text}")
+        if plan.startswith("SCAN ") and not plan[5:].startswith(few)
+    }
+    assert scans == {}

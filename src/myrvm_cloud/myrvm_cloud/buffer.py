@@ -1,38 +1,44 @@
 """The durable store of deposits and telemetry. Time is an argument (ns, ROS time); one thread uses it at a time.
 
 A deposit's state says what the sender may do with it; `docs/protocol.md` has the picture:
-held (accepted, gate not finished), pending, leased, acked, dead (for the technician), void (given back, never sent).
+held (accepted, gate not finished), pending, leased, acked, void (given back, never sent), and for the technician
+uncertain (sent, and nobody knows what became of it) and dead.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import os
-import re
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timezone
+from enum import IntEnum
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from myrvm_core.deposit_record import DepositRecord, Session, SessionKind, Stage, TelemetryRecord
+import uuid_utils
+from myrvm_core.deposit_record import DepositRecord, Stage, TelemetryRecord
 from myrvm_core.errors import StorageError
-from myrvm_core.verdict import ModelInfo
 from sqlite_utils import Database
 
 from myrvm_cloud import schema
+from myrvm_cloud.deposit_rows import STAGE_STATE, TEXT_LIMIT, as_sent, check, record_of, row_of
 from myrvm_cloud.salvage import Salvage, salvage
+from myrvm_cloud.schema import OPEN, UNDATED, UNSENT
 from myrvm_core import durable
 
 NS_PER_S = 1_000_000_000
 NS_PER_DAY = 86_400 * NS_PER_S
 OPEN_LIMIT = 100
-TEXT_LIMIT = 500
+PRUNE_LIMIT = 1000  # rows deleted in one transaction: nobody waits long for the disk meanwhile
 DAMAGED = "damaged on disk"
-_DEPOSIT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+OLDER_COPY = "read from a damaged file, perhaps an older copy: it may have been sent"
+NO_ANSWER = "sent, and the sender ended before it had an answer"
+_AMONG = "IN (SELECT value FROM json_each(?))"
 _INSERT = (
     f"INSERT INTO deposits ({', '.join(schema.DEPOSIT_COLUMNS[1:])})"
     f" VALUES ({', '.join(':' + name for name in schema.DEPOSIT_COLUMNS[1:])})"
@@ -40,12 +46,41 @@ _INSERT = (
 # SQLite's words for damage, and at opening for what is no damage to the file; everything else there is.
 _DAMAGE = ("malformed", "not a database", "no such table", "no such column", "unsupported file format")
 _NOT_THE_FILE = ("locked", "busy", "unable to open", "full", "disk I/O")
-# Where a stage leads: the state that it gives, from which stages it may come.
-_STAGE_STATE = {Stage.ACCEPTED: "held", Stage.TAKEN: "pending", Stage.RETURNED: "void", Stage.UNRESOLVED: "dead"}
+# From which stages a stage may come.
 _STAGE_FROM = {
     Stage.TAKEN: (Stage.ACCEPTED, Stage.UNRESOLVED),
     Stage.RETURNED: (Stage.ACCEPTED, Stage.UNRESOLVED),
     Stage.UNRESOLVED: (Stage.ACCEPTED,),
+}
+
+
+class Decision(IntEnum):
+    """What a technician may say about a deposit; numbers of `srv/DecideDeposits`."""
+
+    RETRY = 1
+    PARK = 2
+    CREDITED = 3
+    NOT_CREDITED = 4
+    TAKEN = 5
+    RETURNED = 6
+    EXPORTED = 7
+
+
+# Which rows a decision is for, and what becomes of them.
+_DECISIONS = {
+    Decision.RETRY: (f"state = 'dead' AND stage = {Stage.TAKEN:d}", "state = 'pending', reason = ''"),
+    Decision.PARK: ("state = 'pending'", "state = 'dead', reason = :reason"),
+    Decision.CREDITED: ("state = 'uncertain'", "state = 'acked', reason = :reason"),
+    Decision.NOT_CREDITED: ("state = 'uncertain'", "state = 'pending', reason = :reason"),
+    Decision.TAKEN: (
+        f"state = 'dead' AND stage = {Stage.UNRESOLVED:d}",
+        f"state = 'pending', stage = {Stage.TAKEN:d}, reason = :reason",
+    ),
+    Decision.RETURNED: (
+        f"state = 'dead' AND stage = {Stage.UNRESOLVED:d}",
+        f"state = 'void', stage = {Stage.RETURNED:d}, reason = :reason",
+    ),
+    Decision.EXPORTED: (UNSENT, "exported_at_ns = :now_ns"),
 }
 
 P = ParamSpec("P")
@@ -54,13 +89,14 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class BufferStatus:
-    """Figures of the buffer; counts are rows, `oldest_pending_s` the age of the oldest unsent deposit."""
+    """Figures of the buffer: counts of rows; `oldest_pending_s` is the age of the oldest session's first unsent one."""
 
     held: int
     pending: int
     leased: int
     acked: int
     dead: int
+    uncertain: int
     telemetry: int
     telemetry_dropped: int
     oldest_pending_s: float
@@ -160,8 +196,8 @@ class DepositBuffer:
         Raises:
             StorageError: the record is not valid, its id is known with other content, or the disk is full.
         """
-        _check(record)
-        row = _row_of(record, now_ns)
+        check(record)
+        row = row_of(record, now_ns)
         with self._transaction():
             known = self._connection.execute(
                 "SELECT crc FROM deposits WHERE deposit_id = ?", (record.deposit_id,)
@@ -189,7 +225,7 @@ class DepositBuffer:
                     raise StorageError(f"deposit {deposit_id} is {present.name}, it cannot become {stage.name}")
                 self._connection.execute(
                     "UPDATE deposits SET stage = ?, state = ?, changed_at_ns = ?, reason = ? WHERE deposit_id = ?",
-                    (stage, _STAGE_STATE[stage], now_ns, "unresolved" * (stage is Stage.UNRESOLVED), deposit_id),
+                    (stage, STAGE_STATE[stage], now_ns, "unresolved" * (stage is Stage.UNRESOLVED), deposit_id),
                 )
             if shown and not row[1]:
                 self._connection.execute("UPDATE deposits SET shown = 1 WHERE deposit_id = ?", (deposit_id,))
@@ -198,17 +234,14 @@ class DepositBuffer:
     def list_open(self) -> list[DepositRecord]:
         """Deposits without an end, or ended and not shown; oldest first, at most 100."""
         with self._transaction():
-            return self._records(
-                "WHERE state = 'held' OR (state IN ('pending', 'leased', 'acked', 'dead', 'void') AND shown = 0)"
-                " ORDER BY seq LIMIT ?",
-                (OPEN_LIMIT,),
-            )
+            # +seq: through the index of these few, not through the table in its own order.
+            return self._records(f"SELECT * FROM deposits WHERE {OPEN} ORDER BY +seq LIMIT ?", (OPEN_LIMIT,))
 
     @_guarded
     def correct(self, boot_id: str, epoch_ns: int, boottime_ns: int) -> int:
         """The time of day is known: correct when deposits of this boot were accepted; returns how many.
 
-        One that has been sent keeps the time that it was sent with: the server refuses a key with other content.
+        One that has been sent or exported keeps its time: the server refuses a key with other content.
 
         Args:
             boot_id: of this boot.
@@ -218,8 +251,8 @@ class DepositBuffer:
         with self._transaction():
             return self._connection.execute(
                 "UPDATE deposits SET corrected_at_ns = accepted_monotonic_ns + ?"
-                " WHERE state IN ('held', 'pending', 'dead') AND attempts = 0 AND boot_id = ? AND boot_id != ''"
-                " AND clock_synchronised = 0 AND corrected_at_ns IS NULL AND accepted_monotonic_ns BETWEEN 1 AND ?",
+                f" WHERE {UNDATED} AND state IN ('held', 'pending', 'dead')"
+                " AND boot_id = ? AND boot_id != '' AND accepted_monotonic_ns BETWEEN 1 AND ?",
                 (epoch_ns, boot_id, boottime_ns),
             ).rowcount
 
@@ -230,59 +263,123 @@ class DepositBuffer:
         return self._connection.execute(query).fetchone()[0] or 0
 
     @_guarded
-    def lease(self, limit: int, duration_ns: int, now_ns: int) -> tuple[str, list[DepositRecord]]:
-        """Hand out pending deposits, oldest first, with corrected times. The lease id is empty where there are none."""
+    def lease(self, limit: int, duration_ns: int, now_ns: int, once: bool = False) -> tuple[str, list[DepositRecord]]:
+        """Hand out pending deposits with corrected times. The lease id is empty where there are none.
+
+        The newest sessions have one half, the oldest the other: what is fresh does not wait behind a backlog, and a
+        backlog not behind what is fresh. A session's deposits keep their order, also across leases: while one of them
+        is leased the later ones wait. Deposits of no session have none.
+
+        Args:
+            limit: so many at most.
+            duration_ns: then they are pending again.
+            now_ns: the present.
+            once: the server knows no keys. When this lease runs out they are uncertain, and not sent again.
+        """
         lease_id = str(uuid.uuid4())
         with self._transaction():
             self._expire(now_ns)
-            self._connection.execute(
+            chosen = self._choose(limit)
+            records = self._records(
                 "UPDATE deposits SET state = 'leased', lease_id = ?, leased_at_ns = ?, leased_until_ns = ?,"
-                " attempts = attempts + 1, changed_at_ns = ?"
-                " WHERE seq IN (SELECT seq FROM deposits WHERE state = 'pending' ORDER BY seq LIMIT ?)",
-                (lease_id, now_ns, now_ns + duration_ns, now_ns, limit),
+                f" attempts = attempts + 1, changed_at_ns = ?, once = ? WHERE seq {_AMONG} RETURNING *",
+                (lease_id, now_ns, now_ns + duration_ns, now_ns, int(once), json.dumps(chosen)),
+                as_sent,
+                chosen,
             )
-            records = self._records("WHERE state = 'leased' AND lease_id = ? ORDER BY seq", (lease_id,), _as_sent)
         return (lease_id if records else ""), records
 
     @_guarded
     def ack(self, deposit_ids: Sequence[str], now_ns: int) -> int:
         """The server has credited these, whatever became of the lease. Returns how many of them are acked now."""
+        ids = json.dumps(list(deposit_ids))
         with self._transaction():
-            for deposit_id in deposit_ids:
-                self._connection.execute(
-                    "UPDATE deposits SET state = 'acked', changed_at_ns = ?, reason = ''"
-                    " WHERE deposit_id = ? AND stage = ? AND state != 'acked' AND attempts > 0",
-                    (now_ns, deposit_id, Stage.TAKEN),
-                )
-            return sum(self._is_acked(deposit_id) for deposit_id in set(deposit_ids))
+            self._connection.execute(
+                "UPDATE deposits SET state = 'acked', changed_at_ns = ?, reason = ''"
+                f" WHERE deposit_id {_AMONG} AND stage = ? AND state != 'acked' AND attempts > 0",
+                (now_ns, ids, Stage.TAKEN),
+            )
+            query = f"SELECT COUNT(*) FROM deposits WHERE deposit_id {_AMONG} AND state = 'acked'"
+            return self._connection.execute(query, (ids,)).fetchone()[0]
 
     @_guarded
-    def nack(self, lease_id: str, deposit_ids: Sequence[str], permanent: bool, reason: str, now_ns: int) -> int:
-        """The server has not credited these: pending again, or dead. Returns how many rows of that lease it changed."""
-        states = ("leased", "pending") if permanent else ("leased",)
-        changed = 0
+    def nack(
+        self,
+        lease_id: str,
+        deposit_ids: Sequence[str],
+        permanent: bool,
+        reason: str,
+        now_ns: int,
+        uncertain: bool = False,
+    ) -> int:
+        """The server has not credited these, or nobody knows. Returns how many rows of that lease it changed.
+
+        Args:
+            lease_id: as `lease` gave it.
+            deposit_ids: of that lease.
+            permanent: they are dead; pending again otherwise.
+            reason: one line for the technician.
+            now_ns: the present.
+            uncertain: they were sent and the answer was lost: never sent again until a technician says so.
+        """
+        state, came_from = "pending", ["leased"]
+        if permanent:
+            state, came_from = "dead", ["leased", "pending"]
+        if uncertain:
+            state, came_from = "uncertain", ["leased", "pending", "uncertain"]
         with self._transaction():
-            for deposit_id in deposit_ids:
-                changed += self._connection.execute(
-                    "UPDATE deposits SET state = ?, reason = ?, changed_at_ns = ? WHERE deposit_id = ?"
-                    f" AND lease_id = ? AND state IN ({', '.join('?' * len(states))})",
-                    ("dead" if permanent else "pending", reason[:TEXT_LIMIT], now_ns, deposit_id, lease_id, *states),
-                ).rowcount
-        return changed
+            return self._connection.execute(
+                "UPDATE deposits SET state = ?, reason = ?, changed_at_ns = ?"
+                f" WHERE deposit_id {_AMONG} AND lease_id = ? AND state {_AMONG}",
+                (state, reason[:TEXT_LIMIT], now_ns, json.dumps(list(deposit_ids)), lease_id, json.dumps(came_from)),
+            ).rowcount
+
+    @_guarded
+    def decide(
+        self,
+        decision: Decision,
+        deposit_ids: Sequence[str],
+        reason: str,
+        now_ns: int,
+        audit: Callable[[list[str]], None] = lambda _: None,
+    ) -> list[str]:
+        """A technician says what is to become of deposits; returns those that were in a state for it.
+
+        Args:
+            decision: what.
+            deposit_ids: of which; the others are left as they are.
+            reason: one line, kept with them.
+            now_ns: the present.
+            audit: called with those before any of them is changed; what it raises leaves all as they are.
+        """
+        condition, change = _DECISIONS[decision]
+        with self._transaction():
+            query = f"SELECT deposit_id FROM deposits WHERE deposit_id {_AMONG} AND {condition} AND reason != ?"
+            ids = json.dumps(list(deposit_ids))
+            decided = sorted(row[0] for row in self._connection.execute(query, (ids, DAMAGED)))
+            if decided:
+                audit(decided)
+                self._connection.execute(
+                    f"UPDATE deposits SET {change}, changed_at_ns = :now_ns"
+                    " WHERE deposit_id IN (SELECT value FROM json_each(:ids))",
+                    {"reason": reason[:TEXT_LIMIT], "now_ns": now_ns, "ids": json.dumps(decided)},
+                )
+        return decided
 
     @_guarded
     def expire(self, now_ns: int) -> int:
-        """Make deposits pending again whose lease has run out; returns how many."""
+        """Make deposits pending again, or uncertain, whose lease has run out; returns how many."""
         with self._transaction():
             return self._expire(now_ns)
 
     @_guarded
     def prune(self, now_ns: int) -> int:
-        """Delete deposits that were credited or given back, and shown, long ago; returns how many."""
+        """Delete deposits that were credited or given back, and shown, long ago, 1000 at most; returns how many."""
         with self._transaction():
             return self._connection.execute(
-                "DELETE FROM deposits WHERE state IN ('acked', 'void') AND shown = 1 AND changed_at_ns < ?",
-                (now_ns - self._keep_acked_ns,),
+                "DELETE FROM deposits WHERE seq IN (SELECT seq FROM deposits"
+                " WHERE state IN ('acked', 'void') AND shown = 1 AND changed_at_ns < ? LIMIT ?)",
+                (now_ns - self._keep_acked_ns, PRUNE_LIMIT),
             ).rowcount
 
     # Telemetry
@@ -295,9 +392,9 @@ class DepositBuffer:
                 "INSERT INTO telemetry (stamp_ns, source, name, value) VALUES (?, ?, ?, ?)",
                 [(record.stamp_ns, record.source, record.name, record.value) for record in records],
             )
+            excess = max(0, self._amounts()["telemetry"] - self._telemetry_limit)
             dropped = self._connection.execute(
-                "DELETE FROM telemetry WHERE seq <= (SELECT seq FROM telemetry ORDER BY seq DESC LIMIT 1 OFFSET ?)",
-                (self._telemetry_limit,),
+                "DELETE FROM telemetry WHERE seq IN (SELECT seq FROM telemetry ORDER BY seq LIMIT ?)", (excess,)
             ).rowcount
             if dropped:
                 self._connection.execute(
@@ -305,24 +402,51 @@ class DepositBuffer:
                 )
         return dropped
 
+    @_guarded
+    def lease_telemetry(self, limit: int) -> tuple[str, list[TelemetryRecord]]:
+        """The oldest measurements as a batch: the same id and rows until it is acked, fewer where some were dropped."""
+        with self._transaction():
+            batch = self._connection.execute("SELECT batch_id, last_seq FROM telemetry_batch").fetchone()
+            rows = self._batch(batch[1]) if batch else []
+            if not rows:
+                self._connection.execute("DELETE FROM telemetry_batch")
+                query = "SELECT MAX(seq) FROM (SELECT seq FROM telemetry ORDER BY seq LIMIT ?)"
+                (last,) = self._connection.execute(query, (limit,)).fetchone()
+                if last is None:
+                    return "", []
+                batch = (str(uuid_utils.uuid7()), last)
+                self._connection.execute("INSERT INTO telemetry_batch VALUES (?, ?)", batch)
+                rows = self._batch(last)
+            return batch[0], rows
+
+    def _batch(self, last: int) -> list[TelemetryRecord]:
+        query = "SELECT stamp_ns, source, name, value FROM telemetry WHERE seq <= ? ORDER BY seq"
+        return [TelemetryRecord(*row) for row in self._connection.execute(query, (last,))]
+
+    @_guarded
+    def ack_telemetry(self, batch_id: str) -> int:
+        """The server has this batch: delete it. Returns how many measurements that were."""
+        with self._transaction():
+            query = "SELECT last_seq FROM telemetry_batch WHERE batch_id = ?"
+            batch = self._connection.execute(query, (batch_id,)).fetchone()
+            if batch is None:
+                return 0
+            self._connection.execute("DELETE FROM telemetry_batch")
+            return self._connection.execute("DELETE FROM telemetry WHERE seq <= ?", batch).rowcount
+
     # Figures
 
     @_guarded
     def status(self, now_ns: int) -> BufferStatus:
-        """Count everything."""
-        counts = dict(self._connection.execute("SELECT state, COUNT(*) FROM deposits GROUP BY state"))
-        (oldest,) = self._connection.execute(
-            "SELECT MIN(COALESCE(corrected_at_ns, accepted_at_ns)) FROM deposits WHERE state IN ('pending', 'leased')"
-        ).fetchone()
-        (telemetry,) = self._connection.execute("SELECT COUNT(*) FROM telemetry").fetchone()
+        """What there is; the same work however much that is."""
+        amounts = self._amounts()
+        first = f"SELECT COALESCE(corrected_at_ns, accepted_at_ns) FROM deposits WHERE {UNSENT} AND state = ?"
+        first += " ORDER BY session_id, seq LIMIT 1"
+        times = [row[0] for state in ("pending", "leased") for row in self._connection.execute(first, (state,))]
+        oldest = min(times, default=None)
         (dropped,) = self._connection.execute("SELECT value FROM counters WHERE name = 'telemetry_dropped'").fetchone()
         return BufferStatus(
-            held=counts.get("held", 0),
-            pending=counts.get("pending", 0),
-            leased=counts.get("leased", 0),
-            acked=counts.get("acked", 0),
-            dead=counts.get("dead", 0),
-            telemetry=telemetry,
+            **{name: amount for name, amount in amounts.items() if name != "void"},
             telemetry_dropped=dropped,
             oldest_pending_s=0.0 if oldest is None else max(0.0, (now_ns - oldest) / NS_PER_S),
             file_bytes=sum(path.stat().st_size for path in _files(self.file) if path.exists()),
@@ -373,6 +497,7 @@ class DepositBuffer:
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.execute("UPDATE counters SET value = value")  # a damaged header makes a file read-only
             self._connection.execute("ROLLBACK")
+            self._count()
         except BaseException:
             self._connection.close()
             raise
@@ -392,16 +517,62 @@ class DepositBuffer:
         if self._connection.total_changes > changes:
             self._writable = True
 
+    def _count(self) -> None:
+        self._connection.executescript(f"BEGIN; {schema.COUNTS} COMMIT;")
+        self._counted_version = self._version()
+
+    def _version(self) -> int:
+        return self._connection.execute("PRAGMA data_version").fetchone()[0]  # another process has written
+
+    def _amounts(self) -> dict[str, int]:
+        """Rows by state, and of telemetry."""
+        if not self._connection.in_transaction and self._version() != self._counted_version:
+            self._count()
+        return dict(self._connection.execute("SELECT name, amount FROM counts"))
+
+    def _choose(self, limit: int) -> list[int]:
+        """Numbers of the rows to lease next, in the order in which to send them."""
+        query = f"SELECT DISTINCT session_id FROM deposits WHERE {UNSENT} AND state = 'leased' AND session_id != ''"
+        under_way = {row[0] for row in self._connection.execute(query)}
+        chosen: dict[int, None] = {}
+        for newest, room in ((True, limit - limit // 2), (False, limit)):
+            for session_id in self._sessions(newest):
+                if len(chosen) == room:
+                    break
+                if session_id in under_way:
+                    continue
+                query = f"SELECT seq FROM deposits WHERE {UNSENT} AND state = 'pending' AND session_id = ?"
+                query += " ORDER BY seq LIMIT ?"
+                for (seq,) in self._connection.execute(query, (session_id, limit)).fetchall():
+                    if len(chosen) < room:
+                        chosen[seq] = None
+        return list(chosen)
+
+    def _sessions(self, newest_first: bool) -> Iterator[str]:
+        """Sessions with pending deposits. Their ids are UUIDv7, so their order is that of time."""
+        pending = f"SELECT session_id FROM deposits WHERE {UNSENT} AND state = 'pending'"
+        order = f"ORDER BY session_id {'DESC' if newest_first else 'ASC'} LIMIT 1"
+        found = self._connection.execute(f"{pending} {order}").fetchone()
+        while found is not None:
+            yield found[0]
+            query = f"{pending} AND session_id {'<' if newest_first else '>'} ? {order}"
+            found = self._connection.execute(query, found).fetchone()
+
     def _records(
         self,
-        clause: str,
+        statement: str,
         values: Sequence[Any],
-        convert: Callable[[dict[str, Any]], DepositRecord | None] | None = None,
+        convert: Callable[[dict[str, Any]], DepositRecord | None] = record_of,
+        order: Sequence[int] = (),
     ) -> list[DepositRecord]:
         """Rows as records. A row that has changed by itself is left out and set aside for the technician."""
+        rows = list(self._database.query(statement, values))
+        if order:
+            place = {seq: number for number, seq in enumerate(order)}
+            rows.sort(key=lambda row: place[row["seq"]])
         records: list[DepositRecord] = []
-        for row in list(self._database.query(f"SELECT * FROM deposits {clause}", values)):
-            record = (convert or _record_of)(row)
+        for row in rows:
+            record = convert(row)
             if record is not None:
                 records.append(record)
             elif row["state"] != "dead":
@@ -411,16 +582,12 @@ class DepositBuffer:
                 )
         return records
 
-    def _is_acked(self, deposit_id: str) -> bool:
-        query = "SELECT 1 FROM deposits WHERE deposit_id = ? AND state = 'acked'"
-        return self._connection.execute(query, (deposit_id,)).fetchone() is not None
-
     def _expire(self, now_ns: int) -> int:
         # A lease from the future was made before the clock was set back: nobody knows how old it is, so it has ended.
         return self._connection.execute(
-            "UPDATE deposits SET state = 'pending', changed_at_ns = ?"
-            " WHERE state = 'leased' AND (leased_until_ns <= ? OR leased_at_ns > ?)",
-            (now_ns, now_ns, now_ns),
+            "UPDATE deposits SET state = iif(once, 'uncertain', 'pending'), reason = iif(once, ?, reason),"
+            f" changed_at_ns = ? WHERE {UNSENT} AND state = 'leased' AND (leased_until_ns <= ? OR leased_at_ns > ?)",
+            (NO_ANSWER, now_ns, now_ns, now_ns),
         ).rowcount
 
     def _replace(self, problem: str) -> None:
@@ -461,9 +628,12 @@ class DepositBuffer:
         try:
             schema.migrate(connection, self.file)
             connection.execute("BEGIN IMMEDIATE")
+            once = any(row["once"] for row in found.deposits.values())
             for row in sorted(found.deposits.values(), key=lambda row: row["seq"]):
-                if schema.crc_of(row) != row["crc"] and row["state"] in ("held", "pending", "leased"):
+                if schema.crc_of(row) != row["crc"] and row["state"] in ("held", "pending", "leased", "uncertain"):
                     row |= {"state": "dead", "stage": Stage.UNRESOLVED, "reason": DAMAGED}
+                elif once and row["state"] == "pending" and not row["live"]:
+                    row |= {"state": "uncertain", "reason": OLDER_COPY}
                 connection.execute(_INSERT, {name: row[name] for name in schema.DEPOSIT_COLUMNS[1:]})
             for row in sorted(found.telemetry.values(), key=lambda row: row["seq"])[-self._telemetry_limit :]:
                 connection.execute(
@@ -506,95 +676,3 @@ def _aside(file: Path, now_ns: int) -> Path:
         if not aside.exists():
             return aside
     raise StorageError(f"{file.parent} holds 1000 damaged files of {date}: something destroys them as they are made")
-
-
-def _check(record: DepositRecord) -> None:
-    problem = ""
-    if not _DEPOSIT_ID.fullmatch(record.deposit_id):
-        problem = f"deposit_id = {record.deposit_id!r}, allowed: a UUID in lower case"
-    elif record.stage is not Stage.ACCEPTED:
-        problem = f"stage = {record.stage.name}, allowed: ACCEPTED"
-    elif not 0.0 <= record.score <= 1.0:
-        problem = f"score = {record.score}, allowed: 0 .. 1"
-    elif record.points < 0:
-        problem = f"points = {record.points}, allowed: 0 or more"
-    elif record.weight_kg is not None and not 0.0 <= record.weight_kg < 1e6:
-        problem = f"weight_kg = {record.weight_kg}, allowed: 0 or more, or not weighed"
-    elif record.session.kind is SessionKind.ACCOUNT and not record.session.account_id:
-        problem = "account_id is empty, but the session is an account's"
-    session, model = record.session, record.model
-    texts = (record.class_name, session.session_id, session.account_id, record.boot_id, *vars(model).values())
-    if not problem and (long := [text for text in texts if len(text) > TEXT_LIMIT]):
-        problem = f"a text of {len(long[0])} characters, allowed: {TEXT_LIMIT}"
-    if problem:
-        raise StorageError(f"deposit {record.deposit_id!r} is not valid: {problem}")
-
-
-def _row_of(record: DepositRecord, now_ns: int) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "deposit_id": record.deposit_id,
-        "session_kind": int(record.session.kind),
-        "session_id": record.session.session_id,
-        "account_id": record.session.account_id,
-        "session_started_at_ns": record.session.started_at_ns,
-        "class_name": record.class_name,
-        "score": float(record.score),
-        "points": record.points,
-        "weight_kg": None if record.weight_kg is None else float(record.weight_kg),
-        "accepted_at_ns": record.accepted_at_ns,
-        "model_name": record.model.name,
-        "model_version": record.model.version,
-        "model_sha256": record.model.sha256,
-    }
-    return row | {
-        "crc": schema.crc_of(row),
-        "stage": int(record.stage),
-        "shown": int(record.shown),
-        "state": _STAGE_STATE[record.stage],
-        "attempts": 0,
-        "lease_id": "",
-        "leased_at_ns": 0,
-        "leased_until_ns": 0,
-        "changed_at_ns": now_ns,
-        "reason": "",
-        "accepted_monotonic_ns": record.accepted_monotonic_ns,
-        "boot_id": record.boot_id,
-        "clock_synchronised": int(record.clock_synchronised),
-        "corrected_at_ns": None,
-    }
-
-
-def _record_of(row: dict[str, Any]) -> DepositRecord | None:
-    """None where the row is not as it was written."""
-    if schema.crc_of(row) != row["crc"]:
-        return None
-    try:
-        session = Session(
-            SessionKind(row["session_kind"]), row["session_id"], row["account_id"], row["session_started_at_ns"]
-        )
-        return DepositRecord(
-            deposit_id=row["deposit_id"],
-            session=session,
-            class_name=row["class_name"],
-            score=row["score"],
-            points=row["points"],
-            weight_kg=row["weight_kg"],
-            accepted_at_ns=row["accepted_at_ns"],
-            model=ModelInfo(row["model_name"], row["model_version"], row["model_sha256"]),
-            stage=Stage(row["stage"]),
-            shown=bool(row["shown"]),
-            attempts=row["attempts"],
-            accepted_monotonic_ns=row["accepted_monotonic_ns"],
-            boot_id=row["boot_id"],
-            clock_synchronised=bool(row["clock_synchronised"]),
-        )
-    except ValueError:
-        return None
-
-
-def _as_sent(row: dict[str, Any]) -> DepositRecord | None:
-    """With the corrected time in the place of the one that was told then."""
-    record = _record_of(row)
-    if record is None or row["corrected_at_ns"] is None:
-        return record
-    return replace(record, accepted_at_ns=row["corrected_at_ns"], clock_synchronised=True)

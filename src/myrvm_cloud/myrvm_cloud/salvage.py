@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from myrvm_cloud.schema import ADDED_COLUMNS, DEPOSIT_COLUMNS, PAGE_BYTES, TELEMETRY_COLUMNS, crc_of
+from myrvm_cloud.schema import ADDED_COLUMNS, DEPOSIT_COLUMNS, PAGE_BYTES, ROW_LENGTHS, TELEMETRY_COLUMNS, crc_of
 
 Row = dict[str, Any]
 TABLE_LEAF, INDEX_LEAF, INDEX_INTERIOR = 0x0D, 0x0A, 0x02
 WAL_HEADER_BYTES, WAL_FRAME_HEADER_BYTES = 32, 24
 # Further along wins where a page and its older copy both hold a row.
-RANK = {"held": 0, "pending": 1, "leased": 2, "dead": 3, "void": 4, "acked": 5}
+RANK = {"held": 0, "pending": 1, "leased": 2, "uncertain": 3, "dead": 4, "void": 5, "acked": 6}
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -107,7 +107,7 @@ def _keep(row: Row, found: Salvage, live: bool = False) -> None:
     order = (crc_of(row) == row["crc"], live, RANK[row["state"]], row["changed_at_ns"])
     known = found.deposits.get(row["deposit_id"])
     if known is None or order > known["order"]:
-        found.deposits[row["deposit_id"]] = row | {"order": order}
+        found.deposits[row["deposit_id"]] = row | {"order": order, "live": live}
 
 
 def _pages(file: Path) -> Iterator[bytes]:
@@ -147,8 +147,8 @@ def _rows_of_page(page: bytes) -> Iterator[Row]:
         except (IndexError, ValueError):
             continue
         for columns, types in ((DEPOSIT_COLUMNS, _DEPOSIT_TYPES), (TELEMETRY_COLUMNS, _TELEMETRY_TYPES)):
-            if columns is DEPOSIT_COLUMNS and len(values) == len(columns) - len(ADDED_COLUMNS):
-                values += ADDED_COLUMNS.values()
+            if columns is DEPOSIT_COLUMNS and len(values) in ROW_LENGTHS:
+                values += list(ADDED_COLUMNS.values())[len(values) - ROW_LENGTHS[0] :]
             if len(values) == len(columns):
                 # An INTEGER PRIMARY KEY is stored as the row's number; a whole REAL as an integer.
                 row = [seq, *values[1:]]
