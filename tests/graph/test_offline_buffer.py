@@ -5,15 +5,21 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import pytest
 from deposit_messages import deposit, enqueue
 from lifecycle_msgs.msg import Transition
+from myrvm_cloud.audit_log import entries
+from myrvm_cloud.buffer_access import InUseError, audit_folder, claimed
 from myrvm_core.clock import LinuxKernel
 from myrvm_interfaces.msg import BufferStatus, CloudStatus, DepositRecord, OperatingLimits, TelemetryRecord
 from myrvm_interfaces.srv import (
     AckDeposits,
+    AckTelemetry,
+    DecideDeposits,
     EnqueueDeposit,
     EnqueueTelemetry,
     LeaseDeposits,
+    LeaseTelemetry,
     ListOpenDeposits,
     NackDeposits,
     UpdateDeposit,
@@ -42,10 +48,15 @@ def test_a_deposit_goes_through_every_service(graph: Any) -> None:
     for _ in range(11):
         answer = graph.call(EnqueueTelemetry, "buffer/enqueue_telemetry", EnqueueTelemetry.Request(records=records))
     assert (answer.stored, answer.dropped) == (100, 100)
-    graph.wait(lambda: heard and heard[-1].telemetry_dropped == 100, "last figures")
+    batch = graph.call(LeaseTelemetry, "buffer/lease_telemetry", LeaseTelemetry.Request(limit=7))
+    assert len(batch.records) == 7
+    assert batch.records[0] == records[0]
+    request = AckTelemetry.Request(batch_id=batch.batch_id)
+    assert graph.call(AckTelemetry, "buffer/ack_telemetry", request).acked == 7
+    graph.wait(lambda: heard and heard[-1].telemetry == 993, "last figures")
     figures = heard[-1]
     assert (figures.held, figures.pending, figures.leased, figures.acked, figures.dead) == (0, 1, 0, 1, 1)
-    assert (figures.telemetry, figures.writable, figures.salvaged) == (1000, True, 0)
+    assert (figures.telemetry_dropped, figures.writable, figures.salvaged) == (100, True, 0)
     assert figures.file_bytes > 0
 
 
@@ -114,3 +125,35 @@ def test_at_a_limit_and_when_deactivated_the_log_is_written_back(graph: Any) -> 
     assert log.stat().st_size > 0
     assert graph.transition("offline_buffer", Transition.TRANSITION_DEACTIVATE)
     assert log.stat().st_size == 0
+
+
+def test_what_was_sent_once_is_never_sent_again_by_itself_and_a_technician_decides(graph: Any) -> None:
+    graph.bring_up("offline_buffer")
+    heard: list[BufferStatus] = graph.listen(BufferStatus, "buffer/status", qos.STATE)
+    ids = enqueue(graph, range(3))
+    request = LeaseDeposits.Request(limit=2, duration_s=1.0, once=True)
+    leased = graph.call(LeaseDeposits, "buffer/lease", request)
+    assert [row.deposit_id for row in leased.records] == ids[:2]
+    request = NackDeposits.Request(lease_id=leased.lease_id, deposit_ids=ids[:1], uncertain=True, reason="time-out")
+    assert graph.call(NackDeposits, "buffer/nack", request).updated == 1
+    graph.processes["offline_buffer"].kill()  # its sender, too, has an end
+    graph.processes["offline_buffer"].wait()
+    graph.bring_up("offline_buffer")
+    graph.wait(lambda: heard and heard[-1].uncertain == 2, "the lease to run out")
+    with pytest.raises(InUseError):
+        claimed(paths.data() / "buffer" / "deposits.db", 0.0).__enter__()
+
+    def decide(decision: int, deposit_ids: list[str], who: str = "budi") -> Any:
+        request = DecideDeposits.Request(decision=decision, deposit_ids=deposit_ids, who=who, reason="asked")
+        return graph.call(DecideDeposits, "buffer/decide", request)
+
+    for refused in (decide(99, ids), decide(DecideDeposits.Request.CREDITED, []), decide(1, ids, "")):
+        assert (refused.decided, bool(refused.message)) == ([], True)
+    assert decide(DecideDeposits.Request.CREDITED, ids[:1]).decided == ids[:1]
+    assert decide(DecideDeposits.Request.NOT_CREDITED, ids).decided == ids[1:2]
+    leased = graph.call(LeaseDeposits, "buffer/lease", LeaseDeposits.Request(limit=9, duration_s=9.0))
+    assert [row.deposit_id for row in leased.records] == ids[1:]
+    lines = [entry for entry in entries(audit_folder()) if entry["kind"] == "deposits"]
+    assert [(line["decision"], line["ids"], line["who"]) for line in lines] == [
+        ("credited", ids[:1], "budi"), ("not_credited", ids[1:2], "budi")
+    ]  # fmt: skip

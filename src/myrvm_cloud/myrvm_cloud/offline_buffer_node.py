@@ -1,8 +1,9 @@
 """Node that keeps deposits and telemetry on disk until the server has them; `buffer.DepositBuffer` owns the logic.
 
-Publishes `buffer/status` (BufferStatus). Serves `buffer/enqueue` (EnqueueDeposit), `buffer/update` (UpdateDeposit),
-`buffer/list_open` (ListOpenDeposits), `buffer/lease` (LeaseDeposits), `buffer/ack` (AckDeposits), `buffer/nack`
-(NackDeposits), `buffer/enqueue_telemetry` (EnqueueTelemetry). All work on the file is done by the node's worker.
+Publishes `buffer/status` (BufferStatus). Serves what `buffer_services.SERVICES` lists: `buffer/enqueue`,
+`buffer/update`, `buffer/list_open`, `buffer/lease`, `buffer/ack`, `buffer/nack`, `buffer/decide`,
+`buffer/enqueue_telemetry`, `buffer/lease_telemetry`, `buffer/ack_telemetry`. All work on the file is done by the
+node's worker.
 
 Hears `cloud/status` (CloudStatus): the server tells `clock_keeper` the time where NTP does not; and `health/limits`
 (OperatingLimits): the file is made whole while there is power to do it.
@@ -14,37 +15,27 @@ from collections.abc import Callable
 from typing import Any
 
 from myrvm_core.clock import SAVE_PERIOD_S, machine_clock
-from myrvm_core.deposit_record import Stage
 from myrvm_core.errors import RvmError, StorageError
 from myrvm_interfaces.msg import BufferStatus, CloudStatus, NodeHealth, OperatingLimits
-from myrvm_interfaces.srv import (
-    AckDeposits,
-    EnqueueDeposit,
-    EnqueueTelemetry,
-    LeaseDeposits,
-    ListOpenDeposits,
-    NackDeposits,
-    UpdateDeposit,
-)
 from myrvm_ros.limits import Limits
 from myrvm_ros.managed_node import Health, ManagedNode, run
-from myrvm_ros.stamps import NANOSECONDS, to_message
+from myrvm_ros.stamps import to_message
 from rclpy.task import Future
 
 from myrvm_cloud.buffer import DepositBuffer
+from myrvm_cloud.buffer_access import Decisions, claimed
+from myrvm_cloud.buffer_services import SERVICES, BufferServices
 from myrvm_cloud.clock_keeper import ClockKeeper
 from myrvm_cloud.settings import OfflineBufferSettings
 from myrvm_core import paths
-from myrvm_ros import conversions, qos
+from myrvm_ros import qos
 
 EXPIRE_PERIOD_S = 1.0
 PROBE_PERIOD_S = 5.0
 CORRECT_PERIOD_S = 5.0
 PRUNE_PERIOD_S = 3600.0
 WAITING_LIMIT = 100
-LEASE_LIMIT = 500
-LEASE_DURATION_S = (1.0, 600.0)
-TELEMETRY_LIMIT = 100
+FIGURES = ("held", "pending", "leased", "acked", "dead", "uncertain", "telemetry", "file_bytes", "salvaged")
 
 
 class OfflineBufferNode(ManagedNode[OfflineBufferSettings]):
@@ -57,14 +48,21 @@ class OfflineBufferNode(ManagedNode[OfflineBufferSettings]):
 
     def configure(self) -> None:
         """Open the file, salvaged where it is damaged."""
+        file = paths.data() / self.settings.file
+        claim = claimed(file)
+        claim.__enter__()
+        self.on_release(claim.__exit__, None, None, None)
         self._buffer = DepositBuffer(
-            paths.data() / self.settings.file,
+            file,
             self.settings.telemetry_limit,
             self.settings.keep_acked_days,
             self.now_ns(),
         )
         self.on_release(lambda: self._worker.submit(self._buffer.close).result())
+        decisions = Decisions(self._buffer)
+        self.on_release(lambda: self._worker.submit(decisions.close).result())
         self._clock_keeper = ClockKeeper(machine_clock(), self._buffer, self.log)
+        self._answers = BufferServices(self._buffer, self._clock_keeper, decisions, self.log, self.now_ns)
         self.on_release(self._clock_keeper.save)
         self.timer(SAVE_PERIOD_S, lambda: self._maintain(self._clock_keeper.save))
         self._reported = 0
@@ -78,13 +76,8 @@ class OfflineBufferNode(ManagedNode[OfflineBufferSettings]):
         self.on_release(lambda: self._worker.submit(self._checkpoint, 0).result())
         self._serving, self._counting, self._changed_again = True, False, False
         self.on_release(setattr, self, "_serving", False)
-        self._serve(EnqueueDeposit, "buffer/enqueue", self._enqueue)
-        self._serve(UpdateDeposit, "buffer/update", self._update)
-        self._serve(ListOpenDeposits, "buffer/list_open", self._list_open)
-        self._serve(LeaseDeposits, "buffer/lease", self._lease)
-        self._serve(AckDeposits, "buffer/ack", self._ack)
-        self._serve(NackDeposits, "buffer/nack", self._nack)
-        self._serve(EnqueueTelemetry, "buffer/enqueue_telemetry", self._enqueue_telemetry)
+        for name, service_type in SERVICES.items():
+            self._serve(service_type, f"buffer/{name}", getattr(self._answers, name))
         self.timer(EXPIRE_PERIOD_S, lambda: self._maintain(self._buffer.expire))
         self.timer(PRUNE_PERIOD_S, lambda: self._maintain(self._buffer.prune))
         self.timer(PROBE_PERIOD_S, self._probe)
@@ -94,20 +87,31 @@ class OfflineBufferNode(ManagedNode[OfflineBufferSettings]):
         self._changed()
 
     def health(self) -> Health:
-        """WARN with dead deposits or after a salvage, ERROR while nothing can be written."""
+        """WARN with deposits for the technician or after a salvage, ERROR while nothing can be written."""
         status = self._status
         if status is None:
             return Health()
         values: dict[str, float | int | str] = {
             name: getattr(status, name)
-            for name in ("held", "pending", "leased", "acked", "dead", "telemetry", "file_bytes", "salvaged")
+            for name in (
+                "held",
+                "pending",
+                "leased",
+                "acked",
+                "dead",
+                "uncertain",
+                "telemetry",
+                "file_bytes",
+                "salvaged",
+            )
         }
         if not self._buffer.writable:
             return Health(NodeHealth.ERROR, f"{self._buffer.file} cannot be written: disk full or broken", values)
         if self._buffer.reports:
             return Health(NodeHealth.WARN, str(self._buffer.reports[-1]), values)
-        if status.dead:
-            return Health(NodeHealth.WARN, f"{status.dead} deposits wait for a technician", values)
+        if status.dead or status.uncertain:
+            line = f"{status.dead + status.uncertain} deposits wait for a technician (rvm buffer list)"
+            return Health(NodeHealth.WARN, line, values)
         return Health(values=values)
 
     def _on_cloud_status(self, message: CloudStatus) -> None:
@@ -124,42 +128,6 @@ class OfflineBufferNode(ManagedNode[OfflineBufferSettings]):
         except StorageError as error:
             self.log.error("log not written back", error=str(error))
         return 0
-
-    # Services: each handler runs on the worker and fills the response
-
-    def _enqueue(self, request: EnqueueDeposit.Request, response: EnqueueDeposit.Response) -> None:
-        self._buffer.enqueue(conversions.record_from_message(request.record), self.now_ns())
-        response.stored = True
-
-    def _update(self, request: UpdateDeposit.Request, response: UpdateDeposit.Response) -> None:
-        self._buffer.update(request.deposit_id, Stage(request.stage), request.shown, self.now_ns())
-        response.updated = True
-
-    def _list_open(self, _: ListOpenDeposits.Request, response: ListOpenDeposits.Response) -> None:
-        response.records = [conversions.record_to_message(record) for record in self._buffer.list_open()]
-
-    def _lease(self, request: LeaseDeposits.Request, response: LeaseDeposits.Response) -> None:
-        limit = min(max(request.limit, 1), LEASE_LIMIT)
-        duration_s = min(max(request.duration_s, LEASE_DURATION_S[0]), LEASE_DURATION_S[1])
-        self._clock_keeper.correct()  # what is sent now keeps its time
-        response.lease_id, records = self._buffer.lease(limit, int(duration_s * NANOSECONDS), self.now_ns())
-        response.records = [conversions.record_to_message(record) for record in records]
-
-    def _ack(self, request: AckDeposits.Request, response: AckDeposits.Response) -> None:
-        response.acked = self._buffer.ack(list(request.deposit_ids), self.now_ns())
-
-    def _nack(self, request: NackDeposits.Request, response: NackDeposits.Response) -> None:
-        deposit_ids = list(request.deposit_ids)
-        response.updated = self._buffer.nack(
-            request.lease_id, deposit_ids, request.permanent, request.reason, self.now_ns()
-        )
-        if request.permanent and response.updated:
-            self.log.warning("deposits refused by the server", deposits=deposit_ids, reason=request.reason)
-
-    def _enqueue_telemetry(self, request: EnqueueTelemetry.Request, response: EnqueueTelemetry.Response) -> None:
-        records = [conversions.telemetry_from_message(record) for record in list(request.records)[:TELEMETRY_LIMIT]]
-        response.dropped = self._buffer.enqueue_telemetry(records)
-        response.stored = len(records)
 
     # Between the executor and the worker
 

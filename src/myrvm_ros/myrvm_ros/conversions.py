@@ -146,3 +146,10 @@ def record_from_message(message: msg.DepositRecord) -> DepositRecord:
 def telemetry_from_message(message: msg.TelemetryRecord) -> TelemetryRecord:
     """One measurement."""
     return TelemetryRecord(to_ns(message.stamp), message.source, message.name, message.value)
+
+
+def telemetry_to_message(record: TelemetryRecord) -> msg.TelemetryRecord:
+    """One measurement."""
+    return msg.TelemetryRecord(
+        stamp=to_message(record.stamp_ns), source=record.source, name=record.name, value=record.value
+    )
