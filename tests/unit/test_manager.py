@@ -320,6 +320,24 @@ def test_a_deaf_manager_kills_nobody(up: World) -> None:
     assert not any("KILL" in line for line in up.log)
 
 
+def test_a_manager_that_hears_nobody_for_long_knows_it(up: World) -> None:
+    for process in up.processes.values():
+        process.frozen = "R"
+    up.run(15.0)
+    assert not up.manager.hears_nobody(up.now_s)
+    up.run(6.0)
+    assert up.manager.hears_nobody(up.now_s)
+    up.processes["camera"].frozen = ""
+    up.run(2.0)
+    assert not up.manager.hears_nobody(up.now_s)
+
+
+def test_nobody_is_expected_after_a_shutdown(up: World) -> None:
+    up.manager.command(up.now_s, Verb.SHUTDOWN)
+    up.run(60.0)
+    assert not up.manager.hears_nobody(up.now_s)
+
+
 def test_time_in_which_the_manager_was_held_up_does_not_count(up: World) -> None:
     up.now_s += 120.0
     up.act()
@@ -470,6 +488,16 @@ def test_maintenance_takes_only_the_nodes_that_serve_customers_down(watched: Wor
     assert watched.mode == Mode.SERVING
 
 
+def test_out_of_service_takes_the_same_down_and_shows_paused(watched: World) -> None:
+    watched.command(Verb.OUT_OF_SERVICE)
+    watched.run(2.0)
+    assert watched.log == ["deposit DEACTIVATE"]
+    assert (watched.mode, watched.manager.outcome()) == (Mode.PAUSED, (True, ""))
+    watched.command(Verb.RESUME)
+    watched.run(2.0)
+    assert watched.mode == Mode.SERVING
+
+
 def test_maintenance_is_shown_only_when_nobody_is_served_any_more(watched: World) -> None:
     watched.refuse.add(("deposit", Transition.DEACTIVATE))
     watched.command(Verb.MAINTENANCE)
@@ -481,7 +509,9 @@ def test_maintenance_is_shown_only_when_nobody_is_served_any_more(watched: World
 
 
 def test_a_new_manager_keeps_the_standing_order(watched: World) -> None:
-    for verb, mode in ((Verb.MAINTENANCE, Mode.MAINTENANCE), (Verb.PAUSE, Mode.PAUSED)):
+    for verb, mode in (
+        (Verb.MAINTENANCE, Mode.MAINTENANCE), (Verb.PAUSE, Mode.PAUSED), (Verb.OUT_OF_SERVICE, Mode.PAUSED),
+    ):  # fmt: skip
         watched.command(verb)
         watched.run(2.0)
         watched.manager = Manager(WATCHED, watched.options, watched.now_s, verb, random.Random(1))

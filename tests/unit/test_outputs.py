@@ -14,7 +14,7 @@ from myrvm_core.backoff import Backoff
 from myrvm_core.errors import DeviceError, SettingsError
 from myrvm_hardware.gpiod_outputs import GpiodOutputs
 from myrvm_hardware.output_control import OutputControl
-from myrvm_hardware.outputs import LAMP, LONGEST_S, Mode, Outputs, Pattern, Refusal
+from myrvm_hardware.outputs import LAMP, LONGEST_FROM_AFAR_S, LONGEST_S, Mode, Outputs, Pattern, Refusal
 from myrvm_hardware.settings import ActuatorSettings
 from myrvm_interfaces.msg import SystemStatus
 from myrvm_interfaces.srv import SetOutput
@@ -153,6 +153,18 @@ def test_the_machine_itself_drives_for_a_short_time_and_never_the_lock():
     assert one.call("siren", True, 0.5, False, 0.0) == (
         Refusal.UNKNOWN, f"no output 'siren'; there are: {', '.join(NAMES)}",
     )  # fmt: skip
+
+
+def test_the_operator_opens_the_lock_for_a_time_and_drives_nothing_for_good():
+    one = outputs()
+    assert one.call("door_lock", True, LONGEST_FROM_AFAR_S, False, 0.0, from_afar=True) == (Refusal.NONE, "")
+    assert on(one, LONGEST_FROM_AFAR_S - 0.1) == {"door_lock"}
+    assert on(one, LONGEST_FROM_AFAR_S + 0.1) == set()
+    assert one.call("door_lock", True, 5.0, False, 1000.0, from_afar=True)[0] == Refusal.NONE
+    assert one.call("door_lock", False, 5.0, False, 1001.0, from_afar=True)[0] == Refusal.NONE
+    assert on(one, 1001.1) == set()
+    for duration_s in (0.0, LONGEST_FROM_AFAR_S + 0.1):
+        assert one.call("door_lock", True, duration_s, False, 0.0, from_afar=True)[0] == Refusal.NOT_ALLOWED
 
 
 def test_lamps_stay_off_while_it_is_dark():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jwt
@@ -150,3 +151,12 @@ def test_a_ring_says_what_is_wrong_with_it(tmp_path: Path) -> None:
         file.write_text(f"keys:\n{bad}\n")
         with pytest.raises(SettingsError, match=words):
             KeyRing.load(file)
+
+
+def test_processes_that_start_together_have_one_key(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(16) as threads:
+        made = list(
+            threads.map(lambda _: SigningKey.load_or_make(tmp_path / "identity" / "machine.pem").public, range(64))
+        )
+    assert len(set(made)) == 1
+    assert [path.name for path in (tmp_path / "identity").iterdir()] == ["machine.pem"]

@@ -11,7 +11,7 @@ from myrvm_core.errors import StorageError
 from myrvm_system.manager import Verb
 from myrvm_system.standing_order import Order, OrderFile
 
-ORDERS = [Order(), Order(Verb.PAUSE), Order(Verb.MAINTENANCE, "a-boot")]
+ORDERS = [Order(), Order(Verb.PAUSE), Order(Verb.MAINTENANCE, "a-boot"), Order(Verb.OUT_OF_SERVICE)]
 
 
 def written(folder: Path, order: Order) -> bytes:

@@ -25,7 +25,7 @@ ALWAYS_TWO_KEYS = frozenset({"rotate_keys"})
 
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 NodeName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-OutputName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+LockName = Annotated[str, Field(pattern=r"^([a-z0-9_]{1,59}_)?lock$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
 Epoch = Annotated[float, Field(ge=0.0, le=1e11)]
 
@@ -80,7 +80,7 @@ class Lock(Parameters):
 
     state: Literal["open", "locked"]
     duration_s: float = Field(default=30.0, ge=1.0, le=300.0)
-    output: OutputName = "door_lock"
+    output: LockName = "door_lock"
 
     @property
     def variant(self) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from myrvm_core.errors import RvmError, StorageError
+from myrvm_core.errors import RvmError, SettingsError, StorageError
 
 from myrvm_cloud.audit_log import AuditLog, entries
 from myrvm_cloud.command import Anchor, Command, Outcome, RestartNode, Status
@@ -186,7 +186,7 @@ class CommandDesk:
         self._log.info("command", command_id=command.command_id, kind=command.kind, signed_by=command.signed_by)
         try:
             detail = await self._executor.execute(command)
-        except NotNowError as error:
+        except (NotNowError, SettingsError) as error:  # nothing was done
             await self._end(command, Status.REFUSED, str(error), {})
         except RvmError as error:
             await self._end(command, Status.FAILED, str(error), {})

@@ -29,7 +29,7 @@ class CommandSettings(Settings):
     )
     trial_s: float = setting(
         60.0, "Within this time the graph must be healthy with a new configuration, or it is taken back.", unit="s",
-        minimum=5.0, maximum=600.0,
+        minimum=1.0, maximum=600.0,
     )  # fmt: skip
     steady_s: float = setting(5.0, "It counts as healthy after so long.", unit="s", minimum=0.0, maximum=60.0)
     reboot_command: list[str] = setting(

@@ -10,7 +10,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -63,8 +65,7 @@ class SigningKey:
         """
         try:
             if not file.exists():
-                made = Ed25519PrivateKey.generate()
-                durable.replace(file, made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), mode=0o600)
+                _make(file)
             if file.stat().st_mode & 0o077:
                 raise StorageError(f"{file} has mode {file.stat().st_mode & 0o777:o}; allowed: 600")
             private = load_pem_private_key(file.read_bytes(), None)
@@ -221,6 +222,16 @@ def parse_canonical(payload: bytes) -> dict[str, Any]:
 def thumbprint(public: str) -> str:
     """Short name of a public key: the first 8 bytes of its SHA-256, in hex."""
     return hashlib.sha256(_decoded(public)).hexdigest()[:16]
+
+
+def _make(file: Path) -> None:
+    """A new key in `file`, unless another process was quicker: then that one's counts."""
+    made = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    candidate = file.with_name(f"{file.name}.{uuid.uuid4()}")
+    durable.replace(candidate, made, mode=0o600)
+    with suppress(FileExistsError):
+        file.hardlink_to(candidate)
+    durable.remove(candidate)
 
 
 def _named(private: Ed25519PrivateKey, key_id: str) -> SigningKey:

@@ -15,6 +15,7 @@ from typing import TypeAlias
 from myrvm_core.machine_mode import Mode
 
 LONGEST_S = 10.0  # the machine's own parts drive an output for so long at most in one call
+LONGEST_FROM_AFAR_S = 600.0  # and the operator
 LOCK = "door_lock"
 
 
@@ -157,8 +158,9 @@ class Outputs:
             return Refusal.NOT_ALLOWED, f"a technician drives outputs {why}"
         if not (technician or from_afar) and name == LOCK:
             return Refusal.NOT_ALLOWED, f"{name} is driven by a technician or the operator, or by itself in maintenance"
-        if not technician and not 0.0 < duration_s <= LONGEST_S:
-            return Refusal.NOT_ALLOWED, f"the machine drives an output for a time: 0 .. {LONGEST_S:g} s"
+        longest_s = LONGEST_FROM_AFAR_S if from_afar else LONGEST_S
+        if not technician and not 0.0 < duration_s <= longest_s:
+            return Refusal.NOT_ALLOWED, f"the machine drives an output for a time: 0 .. {longest_s:g} s"
         if on and self._seen.dark and name in ("light_ring", "status_lamp"):
             return Refusal.LIMITED, f"{name} stays off: heat or power, see health/limits"
         self._calls[name] = Call(on, now_s + duration_s if duration_s else math.inf, technician)

@@ -42,20 +42,20 @@ class Parameters:
             source = f"{node.get_name()}.{name}"
             if variable and environment.get(variable, "") != "":
                 given, source = environment[variable], variable
-            value = default if given is None else self._checked(name, given, source)
+            value = default if given is None else self._checked(name, given, source, self._refused)
             node.declare_parameter(name, value, _descriptor(field), ignore_override=True)
             self._declared[name] = value
             if not (variable and environment.get(variable, "") != ""):
                 self._beneath[name] = value
 
-    def _checked(self, name: str, given: Any, source: str) -> Any:
+    def _checked(self, name: str, given: Any, source: str, refused: dict[str, str]) -> Any:
         field, default = self._fields[name]
         if isinstance(given, str):
             given = from_text(field, given)
         try:
             checked: Any = validate(self._type, nested({name: given}), self._node.get_name())
         except SettingsError as error:
-            self._refused[name] = f"{error} [from {source}]"
+            refused[name] = f"{error} [from {source}]"
             return default
         return reduce(getattr, name.split("."), checked)
 
@@ -65,21 +65,25 @@ class Parameters:
         Raises:
             SettingsError: a value is not allowed.
         """
-        self._follow_overlay()
+        refused = self._refused | self._follow_overlay()
         values = {name: self._node.get_parameter(name).value for name in self._fields}
-        still_refused = [line for name, line in self._refused.items() if values[name] == self._declared[name]]
+        still_refused = [line for name, line in refused.items() if values[name] == self._declared[name]]
         if still_refused:
             raise SettingsError("; ".join(still_refused))
         return validate(self._type, nested(values), self._node.get_name())
 
-    def _follow_overlay(self) -> None:
-        """Take what was changed from afar; a value that somebody has set by hand since it was declared stays."""
-        changed = overlay.given(self._node.get_name())
+    def _follow_overlay(self) -> dict[str, str]:
+        """Take what was changed from afar; a value that somebody has set by hand since it was declared stays.
+
+        Returns a line for each that is not allowed.
+        """
+        changed, refused, source = overlay.given(self._node.get_name()), dict[str, str](), "what was changed from afar"
         for name, beneath in self._beneath.items():
-            value = self._checked(name, changed[name], "the configuration from afar") if name in changed else beneath
+            value = self._checked(name, changed[name], source, refused) if name in changed else beneath
             if value != self._declared[name] and self._node.get_parameter(name).value == self._declared[name]:
                 self._node.set_parameters([Parameter(name, value=value)])
                 self._declared[name] = value
+        return refused
 
 
 def _descriptor(field: Any) -> ParameterDescriptor:

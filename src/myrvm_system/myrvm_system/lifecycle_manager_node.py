@@ -8,6 +8,7 @@ A managed node itself, that configures and activates itself: one way for setting
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -166,6 +167,10 @@ class LifecycleManagerNode(ManagedNode[ManagerSettings]):
             elif isinstance(action, Probe):
                 self._kill(self._manager.probed(now_s, action.node, look(action.pid)))
         self._report(now_s)
+        if self._manager.hears_nobody(now_s) and start_up.RUN_VARIABLE in os.environ:
+            # Seen once in 160 kills of the manager: the new one's transport hears nothing, though all nodes speak.
+            self.log.critical("no node is heard: ends, so that the launcher starts it anew")
+            raise SystemExit(1)
 
     def _go_on_with_power_off(self, now_s: float, level: LimitLevel | None) -> None:
         item_inside = self._manager.customers_served and self._deposit_state not in WITHOUT_ITEM

@@ -237,7 +237,7 @@ class Manager:
         self._graph = graph
         self._settings = settings
         self._random = generator or random.Random()
-        self._begun_s = self._decided_s = now_s
+        self._begun_s = self._decided_s = self._heard_s = now_s
         self._order = [name for layer in graph.layers() for name in layer]
         self._nodes = {name: _Node(graph.node(name), gone_since_s=now_s) for name in self._order}
         self._tickets = 0
@@ -262,6 +262,7 @@ class Manager:
         node = self._nodes.get(beat.node)
         if node is None:
             return
+        self._heard_s = now_s
         if (beat.pid, beat.started_at_ns) != (node.pid, node.started_at_ns):
             if beat.started_at_ns < node.started_at_ns and node.alive:
                 return  # the last words of the process that was replaced
@@ -426,6 +427,7 @@ class Manager:
         gap_s = now_s - self._decided_s
         self._decided_s = now_s
         if gap_s > OWN_GAP_S:
+            self._heard_s += gap_s
             for node in self._nodes.values():
                 node.last_beat_s += gap_s  # time in which the manager did not run says nothing of others
         actions: list[Action] = list(self._watch(now_s))
@@ -434,6 +436,13 @@ class Manager:
                 actions.append(request)
         self._note_start(now_s)
         return actions
+
+    def hears_nobody(self, now_s: float) -> bool:
+        """No node has been heard for longer than one takes to appear: it is rather the manager that is deaf."""
+        expected = any(
+            self._goal(node) != State.FINALIZED and name not in self._shut_down for name, node in self._nodes.items()
+        )
+        return expected and now_s - self._heard_s > self._settings.appear_timeout_s
 
     def sent(self, now_s: float, request: Request, now_ns: int) -> None:
         """The request has gone out."""

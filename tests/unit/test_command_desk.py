@@ -1,0 +1,602 @@
+"""Commands from arrival to outcome: executed once, answered always, over restarts; and an attack of 1,000."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_graph import MACHINE, NOW_S, FakeGraph, Machine, NodeView
+from myrvm_cloud.audit_log import entries, verify_log
+from myrvm_cloud.command import ENVELOPE_CHARACTERS, KINDS, Outcome, Status
+from myrvm_cloud.command_check import Moment
+from myrvm_cloud.maintenance import Window
+from myrvm_core.errors import RvmError, StorageError
+from myrvm_core.machine_mode import Mode
+from myrvm_core.signing import SigningKey
+from myrvm_sim.operator import Operator, as_yaml, ring
+
+from myrvm_core import durable
+
+OPERATOR = Operator([SigningKey.generate("a"), SigningKey.generate("b")])
+GOOD: dict[str, dict[str, Any]] = {
+    "reboot": {},
+    "restart_node": {"node": "camera"},
+    "out_of_service": {},
+    "in_service": {},
+    "lock": {"state": "open"},
+    "light": {"on": True},
+    "capture_picture": {},
+    "run_selftest": {},
+    "set_log_level": {"node": "camera", "level": "DEBUG"},
+    "set_price_table": {"points_per_item": 12},
+    "show_message": {"text": "Hello"},
+    "set_maintenance": {"begins": NOW_S + 10.0, "ends": NOW_S + 20.0, "reason": "new bin", "who": "Anna"},
+    "config_update": {"patch": {"deposit": {"show_s": 3.0}}},
+    "rotate_keys": {"keys": [key.model_dump(mode="json") for key in OPERATOR.ring.keys]},
+}
+NOT_AVAILABLE: dict[str, dict[str, Any]] = {"upload_logs": {}, "update_model": {"name": "rvm", "version": "2"}}
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    file = tmp_path / "keys.yaml"
+    file.write_text(as_yaml(OPERATOR.ring))
+    return file
+
+
+@pytest.fixture
+def machine(tmp_path: Path, installed: Path) -> Machine:
+    return Machine(tmp_path / "var", installed)
+
+
+def signed(kind: str, parameters: dict[str, Any] | None = None, keys: int = 2, **changes: Any) -> str:
+    given = GOOD.get(kind, {}) if parameters is None else parameters
+    return OPERATOR.sign(OPERATOR.claims(MACHINE, kind, given, now_s=NOW_S, **changes), keys)
+
+
+async def sent(machine: Machine, envelope: str) -> Outcome:
+    """Its outcome, which is then confirmed."""
+    await machine.desk.handle(envelope)
+    outcome = machine.desk.outcomes()[-1]
+    await machine.desk.confirmed([outcome.digest])
+    return outcome
+
+
+def lines(machine: Machine, kind: str) -> list[dict[str, Any]]:
+    return [entry for entry in entries(machine.audit_folder) if entry["kind"] == kind]
+
+
+async def test_every_kind_has_an_end(machine: Machine) -> None:
+    assert {*GOOD, *NOT_AVAILABLE} == set(KINDS)
+    assert {type(KINDS[kind]) for kind in KINDS} == {type(kind) for kind in machine.executor.kinds}
+    for kind in GOOD:
+        outcome = await sent(machine, signed(kind))
+        assert (outcome.kind, outcome.status, outcome.reason) == (kind, Status.DONE, "")
+    for kind, parameters in NOT_AVAILABLE.items():
+        outcome = await sent(machine, signed(kind, parameters))
+        assert (outcome.status, outcome.reason) == (Status.FAILED, f"{kind} is not available on this machine")
+    assert len(lines(machine, "accepted")) == len(lines(machine, "ended")) == len(KINDS)
+    assert verify_log(machine.audit_folder, machine.public).problems == []
+    assert not [service for service, _ in machine.graph.asked if service == "actuator/command"]
+
+
+async def test_what_they_do(machine: Machine, tmp_path: Path) -> None:
+    graph = machine.graph
+    await sent(machine, signed("lock"))
+    assert (
+        graph.asked[-1][1].items() >= {"name": "door_lock", "on": True, "duration_s": 30.0, "from_afar": True}.items()
+    )
+    await sent(machine, signed("lock", {"state": "locked", "output": "hatch_lock"}))
+    assert graph.asked[-1][1].items() >= {"name": "hatch_lock", "on": False}.items()
+    await sent(machine, signed("restart_node"))
+    assert graph.asked[-1] == ("system/manage", {"verb": "RESTART", "node": "camera"})
+    await sent(machine, signed("out_of_service"))
+    assert graph.asked[-1][1]["verb"] == "OUT_OF_SERVICE"
+    await sent(machine, signed("in_service"))
+    assert graph.asked[-1][1]["verb"] == "RESUME"
+    await sent(machine, signed("set_log_level"))
+    assert graph.parameters == [("camera", "log_level", "DEBUG")]
+    await sent(machine, signed("show_message"))
+    assert graph.texts == ["Hello"]
+    outcome = await sent(machine, signed("capture_picture"))
+    assert Path(outcome.detail["file"]).read_bytes() == b"\xff\xd8jpeg"
+    await sent(machine, signed("reboot"))
+    assert graph.ran == [["true"]]
+    graph.refuse["actuator/set_output"] = "no output 'light_ring'; there are: none"
+    outcome = await sent(machine, signed("light"))
+    assert (outcome.status, outcome.reason) == (Status.FAILED, graph.refuse["actuator/set_output"])
+
+
+async def test_pictures_are_bounded(machine: Machine) -> None:
+    for _ in range(25):
+        await sent(machine, signed("capture_picture"))
+    assert len(list((machine.folder / "commands" / "pictures").iterdir())) == 20
+
+
+async def test_an_item_in_the_machine_is_finished_first(machine: Machine) -> None:
+    machine.graph.set(item_inside=True)
+    outcome = await sent(machine, signed("out_of_service"))
+    assert outcome.status is Status.FAILED
+    assert "item is in the machine" in outcome.reason
+    assert machine.graph.asked == []
+    closing = asyncio.create_task(machine.desk.handle(signed("out_of_service")))
+    await asyncio.sleep(0)
+    machine.graph.set(item_inside=False)
+    await closing
+    assert [fields["verb"] for _, fields in machine.graph.asked] == ["OUT_OF_SERVICE"]
+
+
+async def test_a_technician_is_not_served_over(machine: Machine) -> None:
+    machine.graph.set(mode=Mode.MAINTENANCE)
+    outcome = await sent(machine, signed("in_service"))
+    assert outcome.status is Status.REFUSED
+    assert "technician" in outcome.reason
+    assert machine.graph.asked == []
+
+
+async def test_a_machine_without_keys_obeys_nobody(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "var", tmp_path / "none.yaml")
+    outcome = await sent(machine, signed("light"))
+    assert outcome.status is Status.REFUSED
+    assert "knows no key" in outcome.reason
+    assert machine.graph.asked == []
+
+
+async def test_a_replay_is_not_executed_also_after_restarts(machine: Machine, tmp_path: Path, installed: Path) -> None:
+    envelope = signed("light")
+    done = await sent(machine, envelope)
+    for attempt in range(3):
+        await machine.desk.handle(envelope)
+        assert len(machine.graph.asked) == 1, attempt
+        assert machine.desk.outcomes() == (), "one that was executed and confirmed keeps its outcome"
+        machine = Machine(tmp_path / "var", installed, machine.graph)
+    assert done.status is Status.DONE
+    older = signed("light", counter=1)
+    outcome = await sent(machine, older)
+    assert outcome.status is Status.REFUSED
+    assert outcome.reason.startswith("replayed: ")
+
+
+async def test_outcomes_wait_for_the_server_over_a_restart(machine: Machine, tmp_path: Path, installed: Path) -> None:
+    await machine.desk.handle(signed("light"))
+    await machine.desk.handle(signed("light", {"on": 7}))
+    waiting = machine.desk.outcomes()
+    assert [outcome.status for outcome in waiting] == [Status.DONE, Status.REFUSED]
+    again = Machine(tmp_path / "var", installed)
+    assert again.desk.outcomes() == waiting
+    await again.desk.confirmed([waiting[0].digest, "unknown"])
+    assert again.desk.outcomes() == waiting[1:]
+    head = waiting[0].audit
+    assert head is not None
+    (line,) = [entry for entry in entries(machine.audit_folder) if entry["sequence"] == head.sequence + 1]
+    assert line["previous"] == head.hash, "the server is told a line of the log"
+
+
+async def test_outcomes_are_bounded(machine: Machine) -> None:
+    for _ in range(210):
+        await machine.desk.handle(signed("light", keys=1))
+    assert len(machine.desk.outcomes()) == 200
+    assert machine.desk.figures["command_outcomes_dropped"] == 10
+
+
+@pytest.mark.parametrize("point", ["before the journal", "after the journal", "while executed", "before its end"])
+async def test_a_kill_at_any_point_executes_at_most_once_and_is_answered(
+    machine: Machine, tmp_path: Path, installed: Path, point: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(BaseException):
+        pass
+
+    def killed(*_: Any, **__: Any) -> Any:
+        raise KilledError
+
+    if point == "before the journal":
+        monkeypatch.setattr(machine.journal, "spend", killed)
+    elif point == "after the journal":
+        monkeypatch.setattr(machine.audit, "append", killed)
+    elif point == "while executed":
+        machine.graph.before_answer = killed
+    else:
+        monkeypatch.setattr(machine.journal, "end", killed)
+    envelope = signed("light")
+    with pytest.raises(KilledError):
+        await machine.desk.handle(envelope)
+    executed = len(machine.graph.asked)
+    again = Machine(tmp_path / "var", installed)
+    task = asyncio.create_task(again.desk.run())
+    again.desk.receive(envelope)
+    while not again.desk.outcomes() or again.journal.journal.running:
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    (outcome,) = again.desk.outcomes()
+    if point == "before the journal":
+        assert (outcome.status, len(again.graph.asked)) == (Status.DONE, 1)
+    else:
+        assert (outcome.status, len(again.graph.asked)) == (Status.INTERRUPTED, 0)
+    assert executed + len(again.graph.asked) <= 1
+    assert verify_log(machine.audit_folder, machine.public).problems == []
+
+
+@pytest.mark.parametrize(("boot_id", "status"), [("boot-2", Status.DONE), ("boot-1", Status.INTERRUPTED)])
+async def test_a_reboot_is_done_when_the_kernel_is_another(
+    machine: Machine, tmp_path: Path, installed: Path, boot_id: str, status: Status, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def forever(*_: Any) -> None:
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr(machine.graph, "run", forever)
+    task = asyncio.create_task(machine.desk.handle(signed("reboot")))
+    while machine.journal.journal.running is None or not machine.desk.executed:
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    again = Machine(tmp_path / "var", installed, boot_id=boot_id)
+    await again.desk._resume()
+    assert [outcome.status for outcome in again.desk.outcomes()] == [status]
+
+
+async def test_a_lost_or_damaged_journal_lets_no_old_command_in(
+    machine: Machine, tmp_path: Path, installed: Path
+) -> None:
+    envelope = signed("light")
+    await sent(machine, envelope)
+    for damage in (b"", b"{}", machine.journal.path.read_bytes().replace(b'"crc":', b'"crc":1'), None):
+        if damage is None:
+            machine.journal.path.unlink()
+        else:
+            machine.journal.path.write_bytes(damage)
+        again = Machine(tmp_path / "var", installed)
+        assert bool(again.desk.problem) == (damage is not None)
+        outcome = await sent(again, envelope)
+        assert outcome.reason.startswith("replayed")
+        assert again.graph.asked == []
+
+
+async def test_a_full_disk_executes_nothing(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(durable, "replace", full)
+    with pytest.raises(StorageError, match="No space left"):
+        await machine.desk.handle(signed("light"))
+    assert machine.graph.asked == []
+    monkeypatch.undo()
+    monkeypatch.setattr(machine.audit, "append", _raise_full)
+    await machine.desk.handle(signed("light"))
+    (outcome,) = machine.desk.outcomes()
+    assert (outcome.status, machine.graph.asked) == (Status.FAILED, [])
+    assert outcome.reason.startswith("not executed: ")
+
+
+def _raise_full(*_: Any) -> None:
+    raise StorageError("audit log cannot be written: No space left on device")
+
+
+async def test_too_many_are_refused_and_cost_nothing(tmp_path: Path, installed: Path) -> None:
+    machine = Machine(tmp_path / "var", installed, burst=3, refill_s=3600.0)
+    envelopes = [signed("light") for _ in range(6)]
+    for envelope in envelopes:
+        await machine.desk.handle(envelope)
+    written = machine.journal.path.read_bytes()
+    statuses = [outcome.status for outcome in machine.desk.outcomes()]
+    assert statuses == [Status.DONE] * 3 + [Status.REFUSED] * 3
+    await machine.desk.handle(envelopes[-1])
+    assert len(machine.graph.asked) == 3
+    assert machine.journal.path.read_bytes() == written
+
+
+async def test_a_full_queue_takes_no_more(machine: Machine) -> None:
+    assert [machine.desk.receive("x") for _ in range(40)] == [True] * 32 + [False] * 8
+
+
+async def test_a_defect_of_ours_is_answered(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.graph.before_answer = lambda service, fields: print(1 / 0)
+    outcome = await sent(machine, signed("light"))
+    assert (outcome.status, outcome.reason) == (Status.FAILED, "defect: ZeroDivisionError")
+
+
+# Keys
+
+
+async def test_keys_are_rotated_with_overlap_and_revoked(machine: Machine, tmp_path: Path, installed: Path) -> None:
+    a, b, c = OPERATOR.keys[0], OPERATOR.keys[1], SigningKey.generate("c")
+    both = {"keys": [key.model_dump(mode="json") for key in ring(a, b, c).keys]}
+    assert (await sent(machine, signed("rotate_keys", both, keys=1))).status is Status.REFUSED
+    assert (await sent(machine, signed("rotate_keys", both))).status is Status.DONE
+    newcomer = Operator([c, b])
+    newcomer._counter = 1
+    assert (
+        await sent(machine, newcomer.sign(newcomer.claims(MACHINE, "light", {"on": True}, NOW_S)))
+    ).status is Status.DONE
+    assert (await sent(machine, signed("light", keys=1))).status is Status.DONE, "the old key still counts"
+    without = {"keys": [key.model_dump(mode="json") for key in ring(b, c).keys]}
+    rotation = newcomer.sign(newcomer.claims(MACHINE, "rotate_keys", without, NOW_S + 100.0), 2)
+    machine.moment = Moment(NOW_S + 100.0, known=True)
+    assert (await sent(machine, rotation)).status is Status.DONE
+    again = Machine(tmp_path / "var", installed)
+    again.moment = machine.moment
+    again.graph.asked.clear()
+    outcome = await sent(again, signed("light", keys=1))
+    assert outcome.status is Status.REFUSED
+    assert "not known" in outcome.reason
+    damaged = tmp_path / "var" / "commands" / "keys.jws"
+    damaged.write_text(damaged.read_text()[:-3] + "AAA")
+    reverted = Machine(tmp_path / "var", installed)
+    assert "damaged" in reverted.desk.problem
+    assert reverted.keys.ring == OPERATOR.ring
+
+
+async def test_a_ring_that_nobody_could_follow_is_not_taken(machine: Machine) -> None:
+    expiring = [{**key.model_dump(mode="json"), "not_after": "2020-01-01T00:00:00Z"} for key in OPERATOR.ring.keys]
+    outcome = await sent(machine, signed("rotate_keys", {"keys": expiring}))
+    assert outcome.status is Status.FAILED
+    assert "0 of the keys" in outcome.reason
+    assert machine.keys.ring == OPERATOR.ring
+
+
+# Maintenance
+
+
+async def test_a_window_closes_and_opens_by_itself(machine: Machine, tmp_path: Path, installed: Path) -> None:
+    assert (await sent(machine, signed("set_maintenance"))).status is Status.DONE
+    await machine.executor.tick()
+    assert machine.graph.asked == []
+    assert machine.graph.windows[-1] == Window(NOW_S + 10.0, NOW_S + 20.0, "new bin", "Anna")
+    machine.moment = Moment(NOW_S + 11.0, known=True)
+    machine.graph.set(item_inside=True)
+    with pytest.raises(RvmError, match="item is in the machine"):
+        await machine.executor.tick()
+    machine.graph.set(item_inside=False)
+    await machine.executor.tick()
+    assert machine.graph.state.mode is Mode.PAUSED
+    again = Machine(tmp_path / "var", installed, machine.graph)
+    again.moment = Moment(NOW_S + 12.0, known=True)
+    await again.executor.tick()
+    assert again.graph.windows[-1] is not None
+    assert again.graph.windows[-1].begun
+    assert (await sent(again, signed("in_service"))).status is Status.REFUSED
+    again.moment = Moment(NOW_S + 20.0, known=True)
+    again.graph.refuse["system/manage"] = "not now"
+    with pytest.raises(RvmError, match="not now"):
+        await again.executor.tick()
+    del again.graph.refuse["system/manage"]
+    await again.executor.tick()
+    assert again.graph.state.mode is Mode.SERVING
+    assert again.graph.windows[-1] is None
+    assert Machine(tmp_path / "var", installed).maintenance.window is None
+
+
+async def test_a_crash_while_a_window_begins_closes_nothing_for_good(
+    machine: Machine, tmp_path: Path, installed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await sent(machine, signed("set_maintenance"))
+    machine.moment = Moment(NOW_S + 11.0, known=True)
+    monkeypatch.setattr(machine.maintenance, "begun", _raise_full)
+    with pytest.raises(StorageError):
+        await machine.executor.tick()
+    assert machine.graph.state.mode is Mode.PAUSED
+    again = Machine(tmp_path / "var", installed, machine.graph)
+    for at_s in (12.0, 21.0):
+        again.moment = Moment(NOW_S + at_s, known=True)
+        await again.executor.tick()
+    assert again.graph.state.mode is Mode.SERVING
+
+
+@pytest.mark.parametrize("mode", [Mode.PAUSED, Mode.MAINTENANCE])
+async def test_a_machine_that_did_not_serve_does_not_serve_afterwards(machine: Machine, mode: Mode) -> None:
+    await sent(machine, signed("set_maintenance"))
+    machine.graph.set(mode=mode)
+    for at_s in (11.0, 21.0):
+        machine.moment = Moment(NOW_S + at_s, known=True)
+        await machine.executor.tick()
+    assert "RESUME" not in [fields["verb"] for _, fields in machine.graph.asked]
+
+
+async def test_a_technician_who_came_in_the_window_is_left_alone(machine: Machine) -> None:
+    await sent(machine, signed("set_maintenance"))
+    machine.moment = Moment(NOW_S + 11.0, known=True)
+    await machine.executor.tick()
+    machine.graph.set(mode=Mode.MAINTENANCE)
+    machine.moment = Moment(NOW_S + 21.0, known=True)
+    await machine.executor.tick()
+    assert machine.graph.state.mode is Mode.MAINTENANCE
+    assert machine.maintenance.window is None
+
+
+async def test_cancelling_ends_it_at_once(machine: Machine) -> None:
+    await sent(machine, signed("set_maintenance"))
+    machine.moment = Moment(NOW_S + 11.0, known=True)
+    await machine.executor.tick()
+    await sent(machine, signed("set_maintenance", {"cancel": True}))
+    await machine.executor.tick()
+    assert machine.graph.state.mode is Mode.SERVING
+
+
+async def test_nothing_begins_while_the_time_is_not_known(machine: Machine) -> None:
+    await sent(machine, signed("set_maintenance"))
+    machine.moment = Moment(NOW_S + 11.0, known=False)
+    await machine.executor.tick()
+    assert machine.graph.asked == []
+
+
+# Attack
+
+
+def attack(generator: random.Random, executed: list[str], number: int) -> tuple[str, str]:
+    """A bad envelope and what it is: a mutation of a good one."""
+    kind = generator.choice(sorted(GOOD))
+    good = OPERATOR.claims(MACHINE, kind, GOOD[kind], now_s=NOW_S)
+    what = generator.choice(["forged", "replayed", "late", "machine", "oversized", "malformed", "unsigned", "one key"])
+    if what == "forged":
+        return what, Operator([SigningKey.generate("a"), SigningKey.generate("b")]).sign(good, 2)
+    if what == "replayed":
+        return what, generator.choice(executed)
+    if what == "late":
+        return what, OPERATOR.sign({**good, "issued_at": NOW_S - 900.0, "expires_at": NOW_S - 600.0}, 2)
+    if what == "machine":
+        return what, OPERATOR.sign({**good, "machine": f"rvm-{generator.randrange(8, 99)}"}, 2)
+    if what == "oversized":
+        return what, OPERATOR.sign(good, 2) + "A" * generator.choice([1, ENVELOPE_CHARACTERS, 10_000_000])
+    if what == "unsigned":
+        head, payload, _ = OPERATOR.sign(good).split(".")
+        return what, f"{head}.{payload}."
+    if what == "one key":
+        return what, OPERATOR.sign({**good, "kind": "reboot", "parameters": {}}, 1)
+    envelope = OPERATOR.sign(good, 2)
+    at = generator.randrange(len(envelope) - 3)
+    junk = generator.choice(["\0", "é", "{", "\ud800", " ", "." * 50, "[" * 9000, '{"alg":"none"}'])
+    return what, envelope[:at] + junk + envelope[at + 3 :]
+
+
+async def test_a_thousand_bad_ones_and_not_one_is_executed(machine: Machine, tmp_path: Path, installed: Path) -> None:
+    generator = random.Random(20261128)
+    executed = [signed(kind) for kind in ("light", "show_message", "restart_node")]
+    for envelope in executed:
+        assert (await sent(machine, envelope)).status is Status.DONE
+    graph, before, size = machine.graph, list(machine.graph.asked), _bytes(tmp_path / "var")
+    tried: Counter[str] = Counter()
+    task = asyncio.create_task(machine.desk.run())
+    for number in range(1000):
+        what, envelope = attack(generator, executed, number)
+        tried[what] += 1
+        while not machine.desk.receive(envelope):
+            await asyncio.sleep(0.001)
+    while machine.desk.refused < 1000:
+        await asyncio.sleep(0.01)
+    assert not task.done(), "it lives on"
+    assert len(tried) == 8
+    assert (graph.asked, graph.ran, graph.parameters) == (before, [], [])
+    assert machine.desk.executed == len(executed)
+    assert len(machine.desk.outcomes()) <= 50
+    good = signed("light")
+    machine.desk.receive(good)
+    while machine.desk.executed == len(executed):
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    counted: Counter[str] = Counter()
+    for entry in lines(machine, "turned_away"):
+        counted.update({name: count for name, count in entry["counts"].items() if name != "queue"})
+    assert sum(counted.values()) == 1000, "each is counted in the log"
+    assert counted["replayed"] == tried["replayed"]
+    assert counted["expired"] == tried["late"]
+    assert counted["machine"] == tried["machine"]
+    assert counted["keys"] == tried["one key"]
+    assert counted["signature"] + counted["size"] == sum(
+        tried[what] for what in ("forged", "oversized", "malformed", "unsigned")
+    )
+    assert _bytes(tmp_path / "var") - size < 20_000, "what anybody can send does not fill the disk"
+    assert verify_log(machine.audit_folder, machine.public).problems == []
+    assert json.dumps(lines(machine, "turned_away")).isascii()
+
+
+def _bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+# The configuration
+
+
+async def test_a_change_is_applied_and_kept(machine: Machine, tmp_path: Path, installed: Path) -> None:
+    patch = {"patch": {"deposit": {"show_s": 3.0}, "detector": {"threshold": 0.8}}}
+    outcome = await sent(machine, signed("config_update", patch))
+    assert outcome.status is Status.DONE
+    assert outcome.detail == {"version": "1", "restarted": "detector, deposit"}
+    assert machine.graph.restarted == ["detector", "deposit"], "in bring-up order"
+    state = Machine(tmp_path / "var", installed).overlay.read()
+    assert state.current.parameters == patch["patch"]
+    assert (state.current.by, state.on_trial) == ("a, b", False)
+    outcome = await sent(machine, signed("config_update", patch))
+    assert outcome.detail == {"version": "1", "changed": "nothing"}
+    outcome = await sent(machine, signed("config_update", {"patch": {"detector": {"threshold": None}}}))
+    assert outcome.detail == {"version": "2", "restarted": "detector"}
+    assert machine.overlay.read().current.parameters == {"deposit": {"show_s": 3.0}}
+
+
+@pytest.mark.parametrize(
+    ("patch", "line"),
+    [
+        ({"detector": {"threshold": 7.0}}, "threshold = 7 is not allowed"),
+        ({"detector": {"thresold": 0.7}}, "no parameter"),
+        ({"detectr": {"threshold": 0.7}}, "no node"),
+        ({"detector": {"threshold": {"a": 1}}}, "not allowed"),
+        ({"detector": {"model_path": "/tmp/evil.pt"}}, "not changed from afar"),
+        ({"cloud_bridge": {"server_url": "https://evil.example"}}, "not changed from afar"),
+        ({"cloud_bridge": {"commands.keys_file": "/tmp/keys.yaml"}}, "not changed from afar"),
+        ({"cloud_bridge": {"commands.two_keys": []}}, "not changed from afar"),
+        ({"actuator": {"travel_limit_s": 30.0}}, "not changed from afar"),
+        ({"actuator": {"interlock_lines": []}}, "not changed from afar"),
+        ({"sensor": {"debounce.hand_s": 1.0}}, "not changed from afar"),
+        ({"lifecycle_manager": {"power_off_command": ["rm"]}}, "not changed from afar"),
+        ({"sensor": {"bin_level.empty_m": 0.05}}, "must be above full_m"),
+    ],
+)
+async def test_a_bad_patch_changes_nothing(machine: Machine, patch: dict[str, Any], line: str) -> None:
+    both = {"patch": {"deposit": {"show_s": 3.0}, **patch}}
+    outcome = await sent(machine, signed("config_update", both))
+    assert outcome.status is Status.REFUSED
+    assert line in outcome.reason
+    assert (machine.graph.asked, machine.overlay.read().newest) == ([], 0)
+
+
+async def test_what_the_environment_fixes_is_not_changed(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DETECTION_THRESHOLD", "0.6")
+    outcome = await sent(machine, signed("config_update", {"patch": {"detector": {"threshold": 0.8}}}))
+    assert "fixed on this machine by DETECTION_THRESHOLD" in outcome.reason
+
+
+@pytest.mark.parametrize("view", [NodeView(active=False, error="no such model"), NodeView(active=True, error="blind")])
+async def test_a_graph_that_is_not_healthy_goes_back(tmp_path: Path, installed: Path, view: NodeView) -> None:
+    machine = Machine(tmp_path / "var", installed, trial_s=1.0)
+    await sent(machine, signed("config_update", {"patch": {"deposit": {"show_s": 3.0}}}))
+    well = machine.graph.state.nodes["detector"]
+
+    def break_it(service: str, fields: dict[str, Any]) -> None:
+        on_trial = machine.overlay.read().on_trial
+        machine.graph.set_node("detector", view if on_trial else well)
+
+    machine.graph.before_answer = break_it
+    outcome = await sent(machine, signed("config_update", {"patch": {"detector": {"votes": 5}}}))
+    assert outcome.status is Status.FAILED
+    assert outcome.reason.startswith("version 2 was taken back: detector is not ")
+    state = machine.overlay.read()
+    assert state.current.parameters == {"deposit": {"show_s": 3.0}}
+    assert (state.on_trial, state.newest) == (False, 2)
+    assert machine.graph.restarted == ["deposit", "detector", "detector"]
+    machine.graph.before_answer = lambda service, fields: None
+    outcome = await sent(machine, signed("config_update", {"patch": {"detector": {"votes": 5}}}))
+    assert outcome.detail["version"] == "3", "a version is never used twice"
+
+
+async def test_a_kill_in_the_trial_goes_back_at_the_next_start(
+    machine: Machine, tmp_path: Path, installed: Path
+) -> None:
+    class KilledError(BaseException):
+        pass
+
+    def killed(service: str, fields: dict[str, Any]) -> None:
+        raise KilledError
+
+    machine.graph.before_answer = killed
+    with pytest.raises(KilledError):
+        await machine.desk.handle(signed("config_update", {"patch": {"deposit": {"show_s": 3.0}}}))
+    assert machine.overlay.read().on_trial
+    again = Machine(tmp_path / "var", installed, FakeGraph())
+    await again.desk._resume()
+    assert again.overlay.read().current.parameters == {}
+    assert again.graph.restarted == ["deposit"]
+    assert [outcome.status for outcome in again.desk.outcomes()] == [Status.INTERRUPTED]
+
+
+async def test_the_price_is_a_change_of_the_configuration(machine: Machine) -> None:
+    await sent(machine, signed("set_price_table"))
+    assert machine.overlay.read().current.parameters == {"deposit": {"points_per_item": 12}}
