@@ -15,7 +15,7 @@ import pytest
 from lifecycle_msgs.msg import Transition
 from myrvm_interfaces.msg import SystemStatus
 from myrvm_interfaces.srv import ManageSystem
-from tiny_machine import Machine
+from tiny_machine import NAMES, PARAMETERS, Machine
 
 
 @pytest.fixture
@@ -43,6 +43,26 @@ def test_comes_up_in_order_and_a_killed_node_comes_back_with_those_that_follow_i
     assert machine.notes() == ["base configure", "base activate", "follower deactivate", "follower activate"]
     assert (machine.node("base").restarts, machine.node("other").restarts) == (1, 0)
     assert machine.bring_up.restarts("base") == 1
+
+
+def test_a_manager_that_hears_no_node_is_started_anew(
+    graph: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parameters = PARAMETERS.replace("heartbeat_timeout_s", "appear_timeout_s: 4.0, heartbeat_timeout_s")
+    machine = Machine(graph, tmp_path, monkeypatch, parameters=parameters)
+    programs = {name: machine.programs / name for name in NAMES}
+    speaking = {name: file.read_text() for name, file in programs.items()}
+    for file in programs.values():
+        file.write_text(f"#!{sys.executable}\nimport time\ntime.sleep(1000)\n")
+    try:
+        machine.bring_up.start()
+        machine.wait(lambda: machine.bring_up.restarts("lifecycle_manager") == 1, "a new manager")
+        for name, file in programs.items():
+            file.write_text(speaking[name])
+            os.kill(machine.bring_up.pid(name), signal.SIGKILL)
+        machine.wait_mode(SystemStatus.SERVING)
+    finally:
+        machine.bring_up.stop()
 
 
 def test_a_stopped_process_is_replaced_and_a_killed_manager_adopts_the_nodes_as_they_are(machine: Machine) -> None:

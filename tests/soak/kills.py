@@ -84,10 +84,10 @@ class Kills:
     Args:
         desk: the machine's processes.
         customer: watches its topics.
-        limit_s: longest wait for anything.
+        limit_s: longest wait for anything; longer than a lease, which a killed bridge leaves behind.
     """
 
-    def __init__(self, desk: Desk, customer: Customer, limit_s: float = 60.0) -> None:
+    def __init__(self, desk: Desk, customer: Customer, limit_s: float = 90.0) -> None:
         self._desk, self._customer, self._limit_s = desk, customer, limit_s
         self._well = Books()
 
