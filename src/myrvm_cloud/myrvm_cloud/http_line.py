@@ -290,5 +290,6 @@ async def _read(name: str, response: aiohttp.ClientResponse) -> bytes:
 
 
 def _reason(error: BaseException) -> str:
-    """One line, the kind of the error first."""
-    return " ".join(f"{type(error).__name__} {error}".split())
+    """One line, the kind of the error first; aiohttp does not say what a failed handshake has failed of."""
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) and not error.os_error.strerror else ""
+    return " ".join(f"{type(error).__name__} {error} {cause}".split())
