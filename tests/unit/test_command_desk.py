@@ -163,6 +163,15 @@ async def test_a_replay_is_not_executed_also_after_restarts(machine: Machine, tm
     assert outcome.reason.startswith("replayed: ")
 
 
+async def test_a_command_of_one_key_forgets_no_counter_of_another(machine: Machine) -> None:
+    first = signed("light", keys=1)
+    await sent(machine, first)
+    other = Operator([OPERATOR.keys[1]])
+    await sent(machine, other.sign(other.claims(MACHINE, "light", {"on": True}, NOW_S)))
+    await machine.desk.handle(first)
+    assert len(machine.graph.asked) == 2
+
+
 async def test_outcomes_wait_for_the_server_over_a_restart(machine: Machine, tmp_path: Path, installed: Path) -> None:
     await machine.desk.handle(signed("light"))
     await machine.desk.handle(signed("light", {"on": 7}))
@@ -295,6 +304,8 @@ async def test_too_many_are_refused_and_cost_nothing(tmp_path: Path, installed: 
 
 async def test_a_full_queue_takes_no_more(machine: Machine) -> None:
     assert [machine.desk.receive("x") for _ in range(40)] == [True] * 32 + [False] * 8
+    assert machine.desk.receive("x" * (ENVELOPE_CHARACTERS + 1)), "one that is too large does not wait"
+    assert [outcome.reason[:6] for outcome in machine.desk.outcomes()] == ["size: "]
 
 
 async def test_a_defect_of_ours_is_answered(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

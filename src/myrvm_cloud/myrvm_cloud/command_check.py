@@ -93,6 +93,11 @@ class TokenBucket:
         return True
 
 
+def too_large(envelope: str) -> RefusedError:
+    """Why an envelope of more than `ENVELOPE_CHARACTERS` is refused."""
+    return RefusedError(Reason.SIZE, f"an envelope of {len(envelope)} characters; allowed: {ENVELOPE_CHARACTERS}")
+
+
 def digest(envelope: str) -> str:
     """The name of an envelope, also of one that cannot be read."""
     return hashlib.sha256(envelope.encode("utf-8", "surrogatepass")).hexdigest()
@@ -163,7 +168,7 @@ def command_of(checked: Checked) -> Command:
 def _verified(envelope: str, ring: KeyRing, moment: Moment) -> list[Signed]:
     """The signatures, all of which hold, of different keys, over the same bytes."""
     if len(envelope) > ENVELOPE_CHARACTERS:
-        raise RefusedError(Reason.SIZE, f"an envelope of {len(envelope)} characters; allowed: {ENVELOPE_CHARACTERS}")
+        raise too_large(envelope)
     documents = envelope.split(" ")
     if len(documents) > 2:
         raise RefusedError(Reason.SIGNATURE, f"{len(documents)} documents in an envelope; allowed: 1 or 2")

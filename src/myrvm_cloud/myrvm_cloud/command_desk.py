@@ -18,8 +18,18 @@ from typing import Any
 from myrvm_core.errors import RvmError, SettingsError, StorageError
 
 from myrvm_cloud.audit_log import AuditLog, entries
-from myrvm_cloud.command import Anchor, Command, Outcome, RestartNode, Status
-from myrvm_cloud.command_check import Checked, Moment, Reason, RefusedError, TokenBucket, check, command_of, digest
+from myrvm_cloud.command import ENVELOPE_CHARACTERS, Anchor, Command, Outcome, RestartNode, Status
+from myrvm_cloud.command_check import (
+    Checked,
+    Moment,
+    Reason,
+    RefusedError,
+    TokenBucket,
+    check,
+    command_of,
+    digest,
+    too_large,
+)
 from myrvm_cloud.command_executor import Executor
 from myrvm_cloud.command_graph import NotNowError
 from myrvm_cloud.command_journal import JournalFile, Running
@@ -75,10 +85,13 @@ class CommandDesk:
         self.executed = self.refused = 0
         journal.load(entries(folder))
 
-    # The bridge's side
+    # The bridge's side, on the loop's thread; `figures` and `problem` on any
 
     def receive(self, envelope: str) -> bool:
         """Take an envelope; False where too many wait: it will be sent again, for it is not answered."""
+        if len(envelope) > ENVELOPE_CHARACTERS:  # answered at once, so that what waits is small
+            self._turn_away(digest(envelope), too_large(envelope), self._moment())
+            return True
         try:
             self._waiting.put_nowait(envelope)
         except asyncio.QueueFull:
@@ -108,7 +121,7 @@ class CommandDesk:
         return {
             "commands_executed": self.executed,
             "commands_refused": self.refused,
-            "command_outcomes_waiting": len(self.outcomes()),
+            "command_outcomes_waiting": len(self._journal.journal.outcomes) + len(self._refused),
             "command_outcomes_dropped": self._journal.journal.dropped,
             "audit_lines": self._audit.head.sequence,
             "command_keys": len(self._keys.ring.keys),
