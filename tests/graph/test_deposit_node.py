@@ -10,156 +10,31 @@ from myrvm_core.deposit import Ending, State
 from myrvm_core.deposit_record import SessionKind
 from myrvm_core.verdict import Outcome, Reason
 from myrvm_interfaces.msg import (
-    BufferStatus,
-    DepositResult,
-    DepositState,
     GateState,
     NodeHealth,
     OperatingLimits,
-    SensorEvent,
     SensorReading,
-    SensorState,
     SystemStatus,
     Verdict,
 )
-from myrvm_interfaces.srv import Classify, CommandGate, EndSession, LeaseDeposits, StartSession
+from myrvm_interfaces.srv import CommandGate, EndSession, StartSession
 from myrvm_ros.managed_node import HEARTBEAT_TOPIC
-from myrvm_ros.stamps import to_ns
-from sensor_msgs.msg import CompressedImage
+from played_cabinet import JPEG, SHORT, PlayedCabinet, lease
 
 from myrvm_ros import qos
 
-# A wait that a test lets run out is short; one that the test itself must keep to is long: the machine may be busy.
-JPEG = b"\xff\xd8 the judged frame \xff\xd9"
-SHORT = {"recover_s": 1.0, "settle_s": 0.05, "show_s": 0.2, "gate_s": 30.0, "drop_s": 2.0, "authorize_s": 0.5}
-
-
-class Cabinet:
-    """Stand-in for sensor, actuator and detector: services and publishers of the test's node."""
-
-    def __init__(self, graph: Any) -> None:
-        self.graph = graph
-        node = graph.node
-        self.events = node.create_publisher(SensorEvent, "sensors/events", qos.EVENT)
-        self.levels = {SensorReading.ROLE_ENTRY: SensorReading(role=SensorReading.ROLE_ENTRY, level=1)}
-        self.watching_since = node.get_clock().now().to_msg()
-        self.state = node.create_publisher(SensorState, "sensors/state", qos.STATE)
-        self.publish_state()
-        self.gate = node.create_publisher(GateState, "actuator/state", qos.STATE)
-        self.system = node.create_publisher(SystemStatus, "system/status", qos.STATE)
-        self.limits = node.create_publisher(OperatingLimits, "health/limits", qos.STATE)
-        self.judged = node.create_publisher(CompressedImage, "detector/judged", qos.STATE)
-        node.create_service(Classify, "detector/classify", self._classify)
-        node.create_service(CommandGate, "actuator/command", self._command)
-        self.states = graph.listen(DepositState, "deposit/state", qos.STATE)
-        self.results = graph.listen(DepositResult, "deposit/result", qos.EVENT)
-        self.buffer = graph.listen(BufferStatus, "buffer/status", qos.STATE)
-        self.verdict = Verdict(outcome=Verdict.ACCEPTED, class_name="mineral", score=0.9)
-        self.classified: list[int] = []
-        self.commands: list[CommandGate.Request] = []
-        self.sequence = 0
-
-    def _classify(self, request: Classify.Request, response: Classify.Response) -> Classify.Response:
-        self.classified.append(to_ns(request.item_arrived_at))
-        picture = CompressedImage(format="jpeg", data=JPEG)
-        picture.header.stamp = self.graph.node.get_clock().now().to_msg()
-        self.verdict.frame_stamps = [picture.header.stamp]
-        self.judged.publish(picture)
-        response.verdict = self.verdict
-        return response
-
-    def _command(self, request: CommandGate.Request, response: CommandGate.Response) -> CommandGate.Response:
-        self.commands.append(request)
-        response.taken = True
-        self._gate_says(request, GateState.OUTCOME_RUNNING)
-        return response
-
-    def _gate_says(self, command: CommandGate.Request, outcome: int) -> None:
-        self.gate.publish(GateState(command_id=command.command_id, verb=command.verb, outcome=outcome))
-
-    def sense(self, role: int, active: bool = True) -> None:
-        self.sequence += 1
-        level = SensorReading.LEVEL_ACTIVE if active else SensorReading.LEVEL_INACTIVE
-        message = SensorEvent(role=role, level=level, sequence=self.sequence)
-        message.stamp = self.graph.node.get_clock().now().to_msg()
-        self.events.publish(message)
-        self.levels[role] = SensorReading(role=role, level=level, stamp=message.stamp)
-        self.publish_state()
-
-    def publish_state(self) -> None:
-        message = SensorState(watching_since=self.watching_since, readings=list(self.levels.values()))
-        message.header.stamp = self.graph.node.get_clock().now().to_msg()
-        self.state.publish(message)
-
-    def go_blind(self, item_present: bool) -> None:
-        """The sensor node was away, and what happened meanwhile is not known."""
-        now = self.graph.node.get_clock().now().to_msg()
-        level = SensorReading.LEVEL_ACTIVE if item_present else SensorReading.LEVEL_INACTIVE
-        self.levels = {SensorReading.ROLE_ENTRY: SensorReading(role=SensorReading.ROLE_ENTRY, level=level, stamp=now)}
-        self.watching_since = now
-        self.publish_state()
-
-    def enter(self) -> None:
-        self.sense(SensorReading.ROLE_ENTRY)
-
-    def leave(self) -> None:
-        self.sense(SensorReading.ROLE_ENTRY, active=False)
-
-    def fall(self) -> None:
-        """The item leaves the chamber downwards."""
-        self.leave()
-        self.sense(SensorReading.ROLE_DROP)
-        self.sense(SensorReading.ROLE_DROP, active=False)
-
-    def finish(self, outcome: int = GateState.OUTCOME_DONE) -> None:
-        """The last movement of the gate ends."""
-        self._gate_says(self.commands[-1], outcome)
-
-    def wait_for(self, state: State) -> None:
-        self.graph.wait(lambda: self.states and self.states[-1].state == state, f"state {state.name}")
-
-    def wait_for_command(self, count: int = 1) -> CommandGate.Request:
-        self.graph.wait(lambda: len(self.commands) >= count, f"gate command {count}")
-        return self.commands[-1]
-
-    def wait_for_result(self, count: int = 1) -> DepositResult:
-        self.graph.wait(lambda: len(self.results) >= count, f"result {count}")
-        return self.results[-1]
-
-    def wait_for_rows(self, **counts: int) -> None:
-        def reached() -> bool:
-            return bool(self.buffer) and all(getattr(self.buffer[-1], name) == n for name, n in counts.items())
-
-        self.graph.wait(reached, f"rows {counts} in the buffer")
-
-    def kill(self) -> None:
-        process = self.graph.processes["deposit"]
-        process.kill()
-        process.wait()
-        self.states.clear()
-
-    def restart(self) -> None:
-        self.graph.bring_up("deposit", **SHORT)
-
 
 @pytest.fixture
-def cabinet(graph: Any) -> Cabinet:
+def cabinet(graph: Any) -> PlayedCabinet:
     """A cabinet with a deposit node and a buffer that wait for a customer."""
-    built = Cabinet(graph)
+    built = PlayedCabinet(graph)
     graph.bring_up("offline_buffer")
     graph.bring_up("deposit", **SHORT)
     built.wait_for(State.IDLE)
     return built
 
 
-def lease(cabinet: Cabinet) -> list[Any]:
-    """What would be sent to the server now."""
-    return list(
-        cabinet.graph.call(LeaseDeposits, "buffer/lease", LeaseDeposits.Request(limit=10, duration_s=60.0)).records
-    )
-
-
-def test_an_accepted_item_goes_to_disk_then_to_the_bin_then_to_the_customer(cabinet: Cabinet) -> None:
+def test_an_accepted_item_goes_to_disk_then_to_the_bin_then_to_the_customer(cabinet: PlayedCabinet) -> None:
     started = cabinet.graph.call(StartSession, "deposit/start_session", StartSession.Request(kind=SessionKind.DONATION))
     assert started.started
     cabinet.enter()
@@ -182,7 +57,7 @@ def test_an_accepted_item_goes_to_disk_then_to_the_bin_then_to_the_customer(cabi
     assert (ended.ended, ended.items, ended.points) == (True, 1, 10)
 
 
-def test_two_items_in_one_beam_are_two_deposits(cabinet: Cabinet) -> None:
+def test_two_items_in_one_beam_are_two_deposits(cabinet: PlayedCabinet) -> None:
     cabinet.graph.node.create_timer(0.1, cabinet.publish_state)  # as a sensor node does, twice a second or oftener
     cabinet.enter()
     for count in (1, 2):
@@ -196,7 +71,7 @@ def test_two_items_in_one_beam_are_two_deposits(cabinet: Cabinet) -> None:
     assert len(lease(cabinet)) == 0, "each was leased once"
 
 
-def test_a_refused_item_comes_back_and_leaves_no_row(cabinet: Cabinet) -> None:
+def test_a_refused_item_comes_back_and_leaves_no_row(cabinet: PlayedCabinet) -> None:
     cabinet.verdict = Verdict(outcome=int(Outcome.REJECTED), reason=int(Reason.NOT_EMPTY), class_name="not_empty")
     cabinet.enter()
     assert cabinet.wait_for_command().verb == CommandGate.Request.RETURN
@@ -208,14 +83,14 @@ def test_a_refused_item_comes_back_and_leaves_no_row(cabinet: Cabinet) -> None:
     assert lease(cabinet) == []
 
 
-def test_the_verdict_is_about_the_item_that_entered(cabinet: Cabinet) -> None:
+def test_the_verdict_is_about_the_item_that_entered(cabinet: PlayedCabinet) -> None:
     before = cabinet.graph.node.get_clock().now().nanoseconds
     cabinet.enter()
     cabinet.wait_for_command()
     assert before <= cabinet.classified[0] <= cabinet.graph.node.get_clock().now().nanoseconds
 
 
-def test_killed_while_the_gate_moves_the_item_that_fell_is_credited_once(cabinet: Cabinet) -> None:
+def test_killed_while_the_gate_moves_the_item_that_fell_is_credited_once(cabinet: PlayedCabinet) -> None:
     cabinet.enter()
     cabinet.wait_for_command()
     cabinet.kill()
@@ -232,7 +107,7 @@ def test_killed_while_the_gate_moves_the_item_that_fell_is_credited_once(cabinet
     assert len(cabinet.results) == 1, "told again although it was told"
 
 
-def test_killed_before_the_gate_moved_the_item_comes_back_uncredited(cabinet: Cabinet) -> None:
+def test_killed_before_the_gate_moved_the_item_comes_back_uncredited(cabinet: PlayedCabinet) -> None:
     cabinet.enter()
     cabinet.wait_for_command()
     cabinet.kill()
@@ -246,7 +121,7 @@ def test_killed_before_the_gate_moved_the_item_comes_back_uncredited(cabinet: Ca
     assert lease(cabinet) == []
 
 
-def test_an_item_that_nobody_can_account_for_is_kept_for_the_technician(cabinet: Cabinet) -> None:
+def test_an_item_that_nobody_can_account_for_is_kept_for_the_technician(cabinet: PlayedCabinet) -> None:
     cabinet.enter()
     cabinet.wait_for_command()
     cabinet.kill()
@@ -259,7 +134,7 @@ def test_an_item_that_nobody_can_account_for_is_kept_for_the_technician(cabinet:
     assert lease(cabinet) == []
 
 
-def test_an_item_that_vanished_while_the_sensors_were_blind_is_not_called_returned(cabinet: Cabinet) -> None:
+def test_an_item_that_vanished_while_the_sensors_were_blind_is_not_called_returned(cabinet: PlayedCabinet) -> None:
     cabinet.enter()
     cabinet.wait_for_command()
     cabinet.finish(GateState.OUTCOME_INTERLOCK)
@@ -270,7 +145,7 @@ def test_an_item_that_vanished_while_the_sensors_were_blind_is_not_called_return
     cabinet.wait_for_rows(held=0, pending=0, dead=1)
 
 
-def test_a_buffer_that_dies_in_the_middle_delays_the_customer_and_loses_nothing(cabinet: Cabinet) -> None:
+def test_a_buffer_that_dies_in_the_middle_delays_the_customer_and_loses_nothing(cabinet: PlayedCabinet) -> None:
     cabinet.enter()
     cabinet.wait_for_command()
     buffer = cabinet.graph.processes["offline_buffer"]
@@ -284,7 +159,7 @@ def test_a_buffer_that_dies_in_the_middle_delays_the_customer_and_loses_nothing(
     assert len(lease(cabinet)) == 1
 
 
-def test_a_session_survives_a_restart_of_the_node(cabinet: Cabinet) -> None:
+def test_a_session_survives_a_restart_of_the_node(cabinet: PlayedCabinet) -> None:
     started = cabinet.graph.call(StartSession, "deposit/start_session", StartSession.Request(kind=SessionKind.DONATION))
     cabinet.wait_for(State.SESSION)
     cabinet.kill()
@@ -293,7 +168,7 @@ def test_a_session_survives_a_restart_of_the_node(cabinet: Cabinet) -> None:
     assert cabinet.states[-1].session.session_id == started.session.session_id
 
 
-def test_sessions_are_refused_with_the_reason(cabinet: Cabinet) -> None:
+def test_sessions_are_refused_with_the_reason(cabinet: PlayedCabinet) -> None:
     def refusal(**request: Any) -> int:
         return cabinet.graph.call(StartSession, "deposit/start_session", StartSession.Request(**request)).refusal
 
@@ -305,7 +180,7 @@ def test_sessions_are_refused_with_the_reason(cabinet: Cabinet) -> None:
     assert refusal(kind=SessionKind.DONATION) == StartSession.Request.REFUSED_BUSY
 
 
-def test_out_of_order_no_item_is_taken_and_no_session_begins(cabinet: Cabinet) -> None:
+def test_out_of_order_no_item_is_taken_and_no_session_begins(cabinet: PlayedCabinet) -> None:
     cabinet.system.publish(SystemStatus(mode=SystemStatus.OUT_OF_ORDER))
     cabinet.wait_for(State.OUT_OF_ORDER)
     cabinet.enter()
@@ -316,12 +191,12 @@ def test_out_of_order_no_item_is_taken_and_no_session_begins(cabinet: Cabinet) -
     cabinet.wait_for_command()
 
 
-def pictures(cabinet: Cabinet) -> dict[str, bytes]:
+def pictures(cabinet: PlayedCabinet) -> dict[str, bytes]:
     """Pictures that are kept, by deposit."""
     return {path.stem: path.read_bytes() for path in (cabinet.graph.folder / "var" / "unresolved").glob("*.jpg")}
 
 
-def test_the_judged_picture_is_kept_while_a_deposit_is_not_settled(cabinet: Cabinet) -> None:
+def test_the_judged_picture_is_kept_while_a_deposit_is_not_settled(cabinet: PlayedCabinet) -> None:
     cabinet.enter()
     cabinet.wait_for_command()
     deposit_id = cabinet.states[-1].deposit_id
@@ -341,7 +216,7 @@ def test_the_judged_picture_is_kept_while_a_deposit_is_not_settled(cabinet: Cabi
     assert pictures(cabinet) == {result.deposit_id: JPEG}
 
 
-def test_limits_let_the_item_in_the_machine_finish_and_no_new_one_begin(cabinet: Cabinet) -> None:
+def test_limits_let_the_item_in_the_machine_finish_and_no_new_one_begin(cabinet: PlayedCabinet) -> None:
     cabinet.enter()
     cabinet.wait_for_command()
     cabinet.limits.publish(OperatingLimits(level=OperatingLimits.PAUSED))
@@ -357,7 +232,7 @@ def test_limits_let_the_item_in_the_machine_finish_and_no_new_one_begin(cabinet:
     cabinet.wait_for_command(2)
 
 
-def test_when_the_supply_fails_the_item_stays_and_is_looked_at_again_when_it_is_back(cabinet: Cabinet) -> None:
+def test_when_the_supply_fails_the_item_stays_and_is_looked_at_again_when_it_is_back(cabinet: PlayedCabinet) -> None:
     cabinet.sense(SensorReading.ROLE_POWER_FAIL)
     cabinet.wait_for(State.OUT_OF_ORDER)
     cabinet.enter()
@@ -370,7 +245,7 @@ def test_when_the_supply_fails_the_item_stays_and_is_looked_at_again_when_it_is_
     assert cabinet.wait_for_result().outcome == Ending.ACCEPTED
 
 
-def test_a_fall_without_the_gate_is_written_down_and_credits_nobody(cabinet: Cabinet) -> None:
+def test_a_fall_without_the_gate_is_written_down_and_credits_nobody(cabinet: PlayedCabinet) -> None:
     health: list[NodeHealth] = cabinet.graph.listen(NodeHealth, HEARTBEAT_TOPIC, qos.HEARTBEAT)
     cabinet.sense(SensorReading.ROLE_DROP)
     cabinet.sense(SensorReading.ROLE_DROP, active=False)
@@ -381,7 +256,7 @@ def test_a_fall_without_the_gate_is_written_down_and_credits_nobody(cabinet: Cab
     assert lease(cabinet) == []
 
 
-def test_after_a_blind_start_the_item_is_offered_back_and_the_record_unresolved(cabinet: Cabinet) -> None:
+def test_after_a_blind_start_the_item_is_offered_back_and_the_record_unresolved(cabinet: PlayedCabinet) -> None:
     cabinet.enter()
     cabinet.wait_for_command()
     cabinet.kill()

@@ -113,6 +113,7 @@ class OnBus:
 
     active = False
     executor = None
+    environment: dict[str, str] = {}
 
     def __init__(self, bus: Bus, settings: Settings, name: str) -> None:
         self.bus = bus

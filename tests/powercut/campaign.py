@@ -26,6 +26,8 @@ LEFT_OUT: dict[str, Callable[[str], bool]] = {
     "data folder": lambda path: path == "",
     "buffer folder": lambda path: path == "buffer",
     "new database": lambda path: path.startswith("buffer/deposits.db.new"),
+    "voucher": lambda path: path.startswith("vouchers/"),
+    "voucher folder": lambda path: path == "vouchers",
     "picture": lambda path: path.endswith(".jpg.partial"),
     "picture folder": lambda path: path == "unresolved",
 }

@@ -278,6 +278,7 @@ class Disk:
                 self._write(child, path / name, folders, keep, chance)
             elif not name.endswith("-shm"):  # shared memory between processes: none of them lives
                 (path / name).write_bytes(self._left_of(self._files[child], keep, chance))
+                (path / name).chmod(0o600)  # modes are not recorded: a key's file has it from its first byte on
 
     @staticmethod
     def _left_of(file: _File, keep: float, chance: random.Random) -> bytes:

@@ -15,7 +15,10 @@ from pathlib import Path
 
 from audit import Evidence, audit, read_rows
 from disk import Disk, Kind, Record, Recorder, read_log
+from myrvm_core.claims import machine_key_file
 from myrvm_core.deposit import State
+from myrvm_core.signing import KeyRing, PublicKey, SigningKey, thumbprint
+from myrvm_core.voucher import Voucher, digest
 from world import DOWN_S, JPEG, Truth, World, after_the_cut, truth_of
 
 KEEP = (0.0, 0.0, 0.2, 0.5, 0.8, 1.0)
@@ -190,8 +193,8 @@ class Rehearsal:
         if found in ended:
             problems.append(f"session {found} had ended and is open again")
         world.settle()
-        if machine.session and machine.session_items != truth.items_of(machine.session.session_id):
-            shown = truth.items_of(machine.session.session_id)
+        if machine.session and machine.session_items != len(truth.items_of(machine.session.session_id)):
+            shown = len(truth.items_of(machine.session.session_id))
             problems.append(f"the session counts {machine.session_items} items, the customer was shown {shown}")
         world.insert("good")
         world.settle()
@@ -207,7 +210,26 @@ class Rehearsal:
             places=[(item.deposit_id, item.place) for item in truth.items if item not in unjudged],
             pictures=pictures(data),
         )
-        return problems + audit(evidence)
+        return [*problems, *audit(evidence), *voucher_problems(data, truth)]
+
+
+def voucher_problems(data: Path, truth: Truth) -> Iterable[str]:
+    """What is wrong with the vouchers: the session that may be open still has none."""
+    public = SigningKey.load_or_make(machine_key_file(data)).public
+    key = PublicKey(key_id=thumbprint(public), public=public, purposes=frozenset({Voucher.PURPOSE}))
+    ring = KeyRing(keys=(key,))
+    for session_id, shown in truth.vouchers.items():
+        file = data / "vouchers" / f"{session_id}.json"
+        signed = json.loads(file.read_text())["document"] if file.exists() else ""
+        items = truth.items_of(session_id)
+        if len(shown) > 1 or (shown and shown != {signed}):
+            yield f"session {session_id}: {len(shown)} vouchers were shown, {'one' if signed else 'none'} is kept"
+        if not signed and items and session_id in truth.ended_sessions:
+            yield f"session {session_id} has brought {len(items)} items and has no voucher"
+        if signed:
+            voucher, _ = Voucher.read(signed, ring, 0.0)
+            if (voucher.items, voucher.points, voucher.deposits) != (len(items), 10 * len(items), digest(items)):
+                yield f"session {session_id}: a voucher of {voucher.items} items, the customer was shown {len(items)}"
 
 
 def pictures(data: Path) -> set[str]:

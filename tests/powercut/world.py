@@ -36,6 +36,7 @@ from myrvm_interfaces.msg import (
     SensorState,
     SystemStatus,
     Verdict,
+    Voucher,
 )
 from myrvm_interfaces.srv import (
     AckDeposits,
@@ -50,7 +51,7 @@ from myrvm_ros.stamps import to_message
 from sensor_msgs.msg import CompressedImage
 
 from myrvm_cloud import offline_buffer_node
-from myrvm_deposit import deposit_node
+from myrvm_deposit import deposit_node, session_services, stray_watch, voucher_desk
 
 START_NS = 1_764_035_739_000_000_000
 JPEG = b"\xff\xd8 a picture of 2 kB \xff\xd9" * 80
@@ -85,6 +86,7 @@ class Truth:
     credits: int = 0
     session_id: str = ""
     ended_sessions: set[str] = field(default_factory=set)
+    vouchers: dict[str, set[str]] = field(default_factory=dict)  # sessions for one, and the documents that were shown
     moving: bool = False  # the gate, towards the bin
     state: str = ""
     now_ns: int = START_NS  # of the machine's clock, roughly
@@ -106,6 +108,10 @@ class Truth:
             if self.session_id:
                 self.ended_sessions.add(self.session_id)
             self.session_id = event["session_id"]
+            if event["voucher"]:
+                self.vouchers[self.session_id] = set()
+        elif what == "voucher":
+            self.vouchers[event["voucher_id"]].add(event["document"])
         elif what == "ended":
             self.ended_sessions.add(event["session_id"])
         elif what == "leaving":
@@ -118,11 +124,10 @@ class Truth:
                 self.ended_sessions.add(self.session_id)
                 self.session_id = ""
 
-    def items_of(self, session_id: str) -> int:
-        """How many items the customer of a session was shown as accepted."""
-        told = {shown["deposit_id"] for shown in self.shown
+    def items_of(self, session_id: str) -> set[str]:
+        """Deposits that the customer of a session was shown as accepted."""
+        return {shown["deposit_id"] for shown in self.shown
                 if shown["session_id"] == session_id and shown["outcome"] == DepositResult.ACCEPTED}  # fmt: skip
-        return len(told)
 
     @property
     def in_chamber(self) -> int | None:
@@ -189,7 +194,8 @@ class World:
         self._entered_ns = 0
         self.answers_lost = 0.2
         os.environ["MYRVM_DATA"] = str(data)
-        deposit_node.time = SimpleNamespace(monotonic=lambda: self.bus.now_s)  # type: ignore[attr-defined]
+        for module in (deposit_node, session_services, stray_watch, voucher_desk):
+            module.time = SimpleNamespace(monotonic=lambda: self.bus.now_s)  # type: ignore[attr-defined]
         bus = self.bus
         kernel = Kernel(bus, seed)
         for module in (deposit_node, offline_buffer_node):
@@ -199,12 +205,13 @@ class World:
         bus.serve("cloud/authorize", Authorize, self._authorize)
         bus.subscribe("deposit/result", self._on_result)
         bus.subscribe("deposit/state", self._on_state)
+        bus.subscribe("deposit/voucher", self._on_voucher)
         bus.publish("system/status", SystemStatus(mode=SystemStatus.SERVING))
         bus.publish("actuator/state", self._gate)
         bus.publish("cloud/status", CloudStatus(state=CloudStatus.ONLINE))
         self._sense()
         self.buffer = BufferOnBus(bus, OfflineBufferSettings(), "offline_buffer")
-        self.deposit = DepositOnBus(bus, DepositSettings(), "deposit")
+        self.deposit = DepositOnBus(bus, DepositSettings(vouchers="always"), "deposit")
         self.buffer.begin()
         self.deposit.begin()
         bus.after(1.0, self._send)
@@ -222,7 +229,7 @@ class World:
 
     def visit(self) -> None:
         """One customer: comes, brings items, goes, or just leaves."""
-        who = self._chance.choice([SessionKind.ACCOUNT, SessionKind.DONATION, SessionKind.NONE])
+        who = self._chance.choice([*SessionKind, SessionKind.VOUCHER])
         session_id = ""
         if self._chance.random() < 0.3:  # the supply went and came back: the log is written into the file
             for level in (OperatingLimits.PAUSED, OperatingLimits.NORMAL):
@@ -235,7 +242,7 @@ class World:
             self.bus.run(lambda: bool(answers))
             session_id = answers[0].session.session_id if answers and answers[0].started else ""
             if session_id:
-                self._happens("session", session_id=session_id)
+                self._happens("session", session_id=session_id, voucher=who is SessionKind.VOUCHER)
         for _ in range(self._chance.randint(1, 3)):
             self.insert(self._chance.choices(list(KINDS), list(KINDS.values()))[0])
         if session_id and self._chance.random() < 0.7:
@@ -351,6 +358,10 @@ class World:
             "shown", deposit_id=result.deposit_id, outcome=result.outcome, points=result.points,
             recovered=result.recovered, session_id=result.session.session_id,
         )  # fmt: skip
+
+    def _on_voucher(self, message: Voucher) -> None:
+        if message.voucher_id:
+            self._happens("voucher", voucher_id=message.voucher_id, document=message.link)
 
     def _on_state(self, message: DepositState) -> None:
         self._state = message.state

@@ -33,10 +33,12 @@ class CrashRecovery:
         machine: DepositMachine,
         gate: GateClient,
         session_file: SessionFile,
+        over: Callable[[str], bool],
         clock: MachineClock,
         answer_s: float,
     ) -> None:
         self._node, self._machine, self._gate, self._session_file = node, machine, gate, session_file
+        self._over = over  # a session that ended although its file is still there
         self._clock, self._answer_s = clock, answer_s
         self._list_open = node.client(ListOpenDeposits, "buffer/list_open")
         self.drops_ns: deque[int] = deque(maxlen=DROPS)
@@ -62,6 +64,8 @@ class CrashRecovery:
         machine = self._machine
         resolution = resolve(records, self.drops_ns, machine.present is not None, machine.watching_since_ns)
         opened = self._session_file.read(self._node.now_ns(), self._node.settings.session_s)
+        if opened is not None and self._over(opened.session.session_id):
+            opened = None
         session, items, points = (opened.session, opened.items, opened.points) if opened else (None, 0, 0)
         # Deposits are told in the order in which they were made: those up to the last one counted are counted.
         ids = [record.deposit_id for record in records]

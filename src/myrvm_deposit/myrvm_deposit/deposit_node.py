@@ -2,8 +2,9 @@
 
 Listens to `sensors/events`, `sensors/state`, `actuator/state`, `system/status`, `health/limits`, `detector/judged`;
 calls `detector/classify`, `buffer/enqueue`, `buffer/update`, `buffer/list_open`, `buffer/enqueue_telemetry`,
-`actuator/command`, `cloud/authorize`; publishes `deposit/state`, `deposit/result`; serves `deposit/start_session`,
-`deposit/end_session`. The logic is `myrvm_core.deposit`.
+`actuator/command`, `cloud/authorize`; publishes `deposit/state`, `deposit/result`, `deposit/voucher`, `deposit/offer`;
+serves `deposit/start_session`, `deposit/authorized`, `deposit/end_session`, `deposit/dismiss_voucher`. The logic is
+`myrvm_core.deposit`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from myrvm_core.deposit import (
     Classify,
     DepositMachine,
     Effect,
+    Ending,
     Event,
     GateFinished,
     MachineDown,
@@ -44,10 +46,9 @@ from myrvm_interfaces.msg import (
     NodeHealth,
     OperatingLimits,
     SystemStatus,
-    TelemetryRecord,
 )
 from myrvm_interfaces.srv import Classify as ClassifyService
-from myrvm_interfaces.srv import EnqueueDeposit, EnqueueTelemetry
+from myrvm_interfaces.srv import EnqueueDeposit
 from myrvm_ros.conversions import record_to_message, verdict_from_message
 from myrvm_ros.limits import Limits
 from myrvm_ros.managed_node import Health, ManagedNode, run
@@ -56,17 +57,20 @@ from myrvm_ros.stamps import to_message
 from myrvm_core import paths
 from myrvm_deposit.crash_recovery import CrashRecovery
 from myrvm_deposit.gate_client import GateClient
+from myrvm_deposit.machine_identity import MachineIdentity
 from myrvm_deposit.messages import result_message, state_message
+from myrvm_deposit.offer_desk import OfferDesk
 from myrvm_deposit.picture_keeper import PictureKeeper
 from myrvm_deposit.senses import Senses
-from myrvm_deposit.session_file import OpenSession, SessionFile
+from myrvm_deposit.session_file import SessionFile, open_session
 from myrvm_deposit.session_services import SessionServices
 from myrvm_deposit.settings import DepositSettings
+from myrvm_deposit.stray_watch import StrayWatch
 from myrvm_deposit.update_sender import UpdateSender
+from myrvm_deposit.voucher_desk import VoucherDesk
 from myrvm_ros import qos
 
 ANSWER_S = 2.0  # a node on the same machine answers within this, or is asked again
-STRAY_WARNING_S = 600.0
 SERVING_MODES = (SystemStatus.SERVING, SystemStatus.DEGRADED)
 
 
@@ -84,9 +88,11 @@ class DepositNode(ManagedNode[DepositSettings]):
         self._result = self.publisher(DepositResult, "deposit/result", qos.EVENT)
         self._classify = self.client(ClassifyService, "detector/classify")
         self._enqueue = self.client(EnqueueDeposit, "buffer/enqueue")
-        self._enqueue_telemetry = self.client(EnqueueTelemetry, "buffer/enqueue_telemetry")
         self._session_file = SessionFile(paths.data() / "session.json")
         self._time_of_day = machine_clock()
+        self._identity = MachineIdentity(self, self._time_of_day)
+        self._vouchers = VoucherDesk(self, self._identity)
+        self._offers = OfferDesk(self, self._identity)
 
     def activate(self) -> None:
         """Begin by resolving what a crash has left behind."""
@@ -96,18 +102,21 @@ class DepositNode(ManagedNode[DepositSettings]):
         )
         self._gate = GateClient(self, ANSWER_S, lambda done: self._handle(GateFinished(done)))
         self._updates = UpdateSender(self, ANSWER_S, self._on_updated)
-        self._recovery = CrashRecovery(self, self._machine, self._gate, self._session_file, self._time_of_day, ANSWER_S)
+        self._recovery = CrashRecovery(
+            self, self._machine, self._gate, self._session_file, self._vouchers.signed, self._time_of_day, ANSWER_S
+        )
+        self._vouchers.begin(self._machine, self._recovery.shows)
         self._pictures = PictureKeeper(self, paths.data() / "unresolved", int(settings.pictures_mb * 1e6))
         self._frame_stamps_ns: tuple[int, ...] = ()
         self._causes: set[str] = set()
-        self._strays = 0
-        self._stray_s = -math.inf
+        self._strays = StrayWatch(self, ANSWER_S)
         self._cancel_deadline = lambda: None
         Senses(self, self._machine, self._handle, self._recovery.drops_ns.append)
-        Limits(self, self._on_limits)
+        Limits(self, lambda limits: self._hold("limits", limits.level >= OperatingLimits.PAUSED))
         self.subscription(GateState, "actuator/state", self._gate.on_state, qos.STATE)
         self.subscription(SystemStatus, "system/status", self._on_system_status, qos.STATE)
-        SessionServices(self, self._machine, self._handle)
+        self._offers.begin()
+        SessionServices(self, self._machine, self._handle, self._vouchers, self._offers, self._identity)
         self._publish_state()
         self.after(settings.recover_s, lambda: self._recovery.begin(self._recover))
 
@@ -117,9 +126,9 @@ class DepositNode(ManagedNode[DepositSettings]):
             return Health(message="inactive")
         machine = self._machine
         values: dict[str, float | int | str] = {
-            "state": machine.state.name, "updates_waiting": len(self._updates), "strays": self._strays,
+            "state": machine.state.name, "updates_waiting": len(self._updates), "strays": self._strays.count,
         }  # fmt: skip
-        if time.monotonic() - self._stray_s < STRAY_WARNING_S:
+        if self._strays.recent:
             return Health(NodeHealth.WARN, "something fell into the bin that the gate has not moved", values)
         if machine.state is State.CLEARING and machine.current and machine.current.returns >= machine.return_tries:
             return Health(NodeHealth.WARN, "an item is stuck in the chamber", values)
@@ -139,12 +148,10 @@ class DepositNode(ManagedNode[DepositSettings]):
             self._publish_state()
         for effect in effects:
             self._carry_out(effect)
+        self._vouchers.look()
 
     def _on_system_status(self, message: SystemStatus) -> None:
         self._hold("system", message.mode not in SERVING_MODES)
-
-    def _on_limits(self, message: OperatingLimits) -> None:
-        self._hold("limits", message.level >= OperatingLimits.PAUSED)
 
     def _hold(self, cause: str, held: bool) -> None:
         """Take no new item while there is a cause; the one in the machine is finished."""
@@ -163,11 +170,11 @@ class DepositNode(ManagedNode[DepositSettings]):
             case MoveGate():
                 self._gate.move(effect.verb)
             case Update():
-                self._updates.send(effect)
+                self._update(effect)
             case Show():
                 self._show(effect)
             case ReportStray():
-                self._report_stray(effect)
+                self._strays.report(effect)
 
     def _ask_for_verdict(self, item_arrived_at_ns: int) -> None:
         def answered(response: Any | None) -> None:
@@ -201,16 +208,24 @@ class DepositNode(ManagedNode[DepositSettings]):
 
     def _on_updated(self, update: Update, accepted: bool) -> None:
         recovered = self._recovery.shows.pop(update.deposit_id, None)
+        if recovered is not None and not accepted:  # the buffer says otherwise; a technician has to look
+            recovered = replace(recovered, ending=Ending.UNRESOLVED, points=0)
         current = self._machine.current
         if update.stage is not Stage.UNRESOLVED:
             self._pictures.forget(update.deposit_id)
         if recovered is not None:
             self._show(recovered, recovered=True)
-            self._updates.send(replace(update, shown=True))
+            self._update(replace(update, shown=True))
+            self._vouchers.look()
         elif not update.shown and current is not None and current.deposit_id == update.deposit_id:
             self._handle(Updated(accepted))
 
+    def _update(self, update: Update) -> None:
+        if not (update.shown and update.deposit_id in self._vouchers.unwritten):
+            self._updates.send(update)
+
     def _show(self, show: Show, recovered: bool = False) -> None:
+        self._vouchers.count(show)
         self._result.publish(result_message(show, recovered, self.now_ns()))
         self.log.info(
             "deposit", deposit_id=show.deposit_id, ending=show.ending.name, reason=show.verdict.reason.name,
@@ -218,28 +233,13 @@ class DepositNode(ManagedNode[DepositSettings]):
             recovered=recovered, duration_s=round(show.duration_s, 3),
         )  # fmt: skip
 
-    def _report_stray(self, stray: ReportStray) -> None:
-        self._strays, self._stray_s = self._strays + 1, time.monotonic()
-        self.log.warning("a fall into the bin without the gate: nobody is credited", state=stray.state.name)
-        record = TelemetryRecord(
-            stamp=to_message(stray.at_ns), source=self.get_name(), name=f"stray_{stray.state.name.lower()}", value=1.0
-        )
-        request = EnqueueTelemetry.Request(records=[record])
-        self.call(self._enqueue_telemetry, request, ANSWER_S, lambda response: None)
-
     def _publish_state(self) -> None:
         self._state.publish(state_message(self._machine, time.monotonic(), self.now_ns()))
 
     def _save_session(self) -> None:
-        machine = self._machine
-        opened = None
-        if machine.session is not None:
-            opened = OpenSession(
-                machine.session, machine.session_items, machine.session_points, self.now_ns(), machine.last_counted
-            )
-        if machine.state is not State.RECOVERING:
+        if self._machine.state is not State.RECOVERING:
             try:
-                self._session_file.keep(opened)
+                self._session_file.keep(open_session(self._machine, self.now_ns()))
             except StorageError as error:
                 self.log.error("session not saved", error=str(error))
 

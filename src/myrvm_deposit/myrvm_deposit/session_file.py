@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from myrvm_core.deposit import DepositMachine
 from myrvm_core.deposit_record import Session
 from myrvm_core.errors import StorageError
 from pydantic import TypeAdapter, ValidationError
@@ -28,6 +29,13 @@ class OpenSession:
 
 
 _ADAPTER = TypeAdapter(OpenSession)
+
+
+def open_session(machine: DepositMachine, now_ns: int) -> OpenSession | None:
+    """What is to be on disk: a session that only waits for its last item has ended, and does not come back."""
+    if machine.session is None or machine.ending_session:
+        return None
+    return OpenSession(machine.session, machine.session_items, machine.session_points, now_ns, machine.last_counted)
 
 
 class SessionFile:

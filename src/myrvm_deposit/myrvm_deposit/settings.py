@@ -28,6 +28,20 @@ class DepositSettings(Settings):
     authorize_s: float = setting(5.0, "Longest wait for the server to know a customer.", unit="s",
                                  minimum=0.5, maximum=60)  # fmt: skip
 
+    server_url: str = setting("", "Where phones open vouchers and offers; empty: the bare documents, and no offers.",
+                              env="RVM_SERVER_URL", pattern=r"^(https?://[^\s/?#]+[^\s#]*)?$")  # fmt: skip
+    vouchers: str = setting("offline", "When a session may be for a voucher: never, always, or while the server cannot"
+                            " be asked.", pattern=r"^(never|offline|always)$")  # fmt: skip
+    voucher_days: float = setting(90.0, "A voucher can be redeemed for so long.", unit="days", minimum=1, maximum=3650)
+    voucher_show_s: float = setting(90.0, "A voucher stays on the screen.", unit="s", minimum=5, maximum=3600)
+    offer_s: float = setting(120.0, "A session's offer can be scanned for so long.", unit="s", minimum=10, maximum=3600)
+    next_user_s: float = setting(10.0, "A session that rests for so long may be ended by the next user.", unit="s",
+                                 minimum=0, maximum=3600)  # fmt: skip
+    unasked_sessions: bool = setting(False, "Take session.authorized without an offer, as a server sends it that knows"
+                                     " none (profile myrvm-server).")  # fmt: skip
+    keys_file: str = setting("config/keys.yaml", "Public keys that are trusted; purpose customer: tokens that hold"
+                             " offline. It need not be there.", pattern=r".+")  # fmt: skip
+
     pictures_mb: float = setting(200.0, "Pictures of deposits that are not settled; the oldest go first.", unit="MB",
                                  minimum=1, maximum=100_000)  # fmt: skip
 
