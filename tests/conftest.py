@@ -16,6 +16,8 @@ from node_graph import cabinet, graph  # noqa: F401  # fixtures for every folder
 from nut_server import nut_supply  # noqa: F401
 from server_process import ServerProcess
 
+from myrvm_system import transport
+
 # The verdict of a run depends neither on the machine's speed nor on chance; `pytest --hypothesis-profile=explore`
 # looks for new examples.
 STEADY = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
@@ -27,7 +29,11 @@ GPIO_LIBRARY = Path(sys.prefix) / "lib" / "libmyrvm_gpio.so"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Begin anew with the simulated GPIO chip's library, which has to be loaded before everything else."""
+    """Begin anew with the simulated GPIO chip's library, which has to be loaded before everything else.
+
+    The tests look at pictures, so their process and the single nodes that they start have the profile for that.
+    """
+    os.environ.update(transport.environment(True, os.environ))
     if GPIO_LIBRARY.is_file() and str(GPIO_LIBRARY) not in os.environ.get("LD_PRELOAD", ""):
         os.environ["LD_PRELOAD"] = f"{GPIO_LIBRARY} {os.environ.get('LD_PRELOAD', '')}".strip()
         capture: Any = config.pluginmanager.getplugin("capturemanager")

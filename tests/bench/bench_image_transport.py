@@ -25,6 +25,7 @@ from rich.table import Table
 from sensor_msgs.msg import Image
 
 from myrvm_ros import qos
+from myrvm_system import transport
 
 FRAMES = 150
 RATE_HZ = 15.0
@@ -114,11 +115,11 @@ def measure(environment: dict[str, str], size: tuple[int, int]) -> list[str]:
 def main() -> None:
     """Measure and print the table."""
     table = Table("transport", "picture", "frames", "median, ms", "p99, ms", "first frame after kill -9, s")
-    profile = os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"]
+    profile = transport.environment(True, os.environ)[transport.VARIABLE]
     with claim_domain() as domain:
         base = {**os.environ, "ROS_DOMAIN_ID": str(domain)}
         plain = {name: value for name, value in base.items() if name != "FASTRTPS_DEFAULT_PROFILES_FILE"}
-        for name, environment in (("config/fastdds.xml", {**base, "FASTRTPS_DEFAULT_PROFILES_FILE": profile}),
+        for name, environment in (("config/fastdds_pictures.xml", {**base, "FASTRTPS_DEFAULT_PROFILES_FILE": profile}),
                                   ("Fast DDS as it comes", plain)):  # fmt: skip
             for size in SIZES:
                 table.add_row(name, f"{size[0]}x{size[1]} bgr8", *measure(environment, size))

@@ -43,6 +43,7 @@ class NodeDescription(BaseModel):
     essential: bool = True
     serves_customers: bool = False
     watches: bool = False
+    pictures: bool = False
     reason: str = ""
     restart: RestartPolicy = RestartPolicy()
 

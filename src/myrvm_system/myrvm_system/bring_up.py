@@ -25,7 +25,7 @@ from myrvm_core.errors import SettingsError
 from myrvm_core.graph import Graph, NodeDescription
 
 from myrvm_core import paths
-from myrvm_system import shared_memory, start_up
+from myrvm_system import shared_memory, start_up, transport
 from myrvm_system.process import look
 
 RESPAWN = Backoff(0.1, 5.0)
@@ -77,7 +77,7 @@ class BringUp:
             description.name: _Process(
                 description.name,
                 [str(executable(description)), *arguments],
-                environment,
+                environment | transport.environment(description.pictures, environment),
                 echo,
                 self._stopping,
                 watched=description is graph.manager,

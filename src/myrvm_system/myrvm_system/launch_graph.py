@@ -7,6 +7,7 @@ present (respawn), the lifecycle manager keeps the nodes active, exactly as with
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction
@@ -18,7 +19,7 @@ from myrvm_core.graph import Graph
 from launch import LaunchDescriptionEntity
 from myrvm_core import graph as graph_file
 from myrvm_core import paths, profiles
-from myrvm_system import start_up
+from myrvm_system import start_up, transport
 
 RESPAWN_DELAY_S = 0.5
 
@@ -70,7 +71,7 @@ def _nodes(graph: Graph, environment: dict[str, str]) -> list[LaunchDescriptionE
             name=description.name,
             namespace="",
             parameters=[LaunchConfiguration("parameters"), profile(), LaunchConfiguration("overrides")],
-            additional_env=environment,
+            additional_env=environment | transport.environment(description.pictures, os.environ),
             output=LaunchConfiguration("output"),
             respawn=True,
             respawn_delay=RESPAWN_DELAY_S,
