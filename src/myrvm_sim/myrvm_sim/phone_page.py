@@ -7,9 +7,9 @@ form. Without scripts the customer pastes the link. A stand-in: a real server kn
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from html import escape
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import parse_qs
 
 from aiohttp import web
@@ -127,10 +127,23 @@ class _Revocation(BaseModel):
 
 
 class PhonePage:
-    """The routes. `account_of` finds a customer by the token that his app shows."""
+    """The routes.
 
-    def __init__(self, office: VoucherOffice, visits: VisitDesk, account_of: Callable[[str], Account | None]) -> None:
-        self._office, self._visits, self._account_of = office, visits, account_of
+    Args:
+        office: redeems.
+        visits: begins sessions.
+        account_of: finds a customer by the token that his app shows.
+        publish: sends an event to a machine: its name, the event's, and what it says.
+    """
+
+    def __init__(
+        self,
+        office: VoucherOffice,
+        visits: VisitDesk,
+        account_of: Callable[[str], Account | None],
+        publish: Callable[[str, str, dict[str, Any]], Awaitable[None]],
+    ) -> None:
+        self._office, self._visits, self._account_of, self._publish = office, visits, account_of, publish
 
     def routes(self) -> list[web.RouteDef]:
         """Pages, the app's calls, and what an operator does."""
@@ -181,7 +194,7 @@ class PhonePage:
             return self._form(page, language, document, "unknown_account", 403)
         if page == SESSION_PAGE:
             try:
-                self._visits.accept(document, account)
+                await self._begin(document, account)
             except SignatureError:
                 return self._form(page, language, problem="not_begun", status=410)
             return self._done(page, language, "begun", 200)
@@ -195,6 +208,11 @@ class PhonePage:
 <p role="{role}">{escape(texts[text].format(points=points))}</p>
 <a class="button" href="{page}">{escape(texts["again"])}</a>"""
         return _html(language, texts[page], body, status)
+
+    async def _begin(self, document: str, account: Account) -> str:
+        machine, event = self._visits.accept(document, account)
+        await self._publish(machine, "session.authorized", event)
+        return machine
 
     async def _script(self, _: web.Request) -> web.Response:
         return web.Response(text=SCRIPT, content_type="text/javascript", headers=HEADERS)
@@ -221,7 +239,7 @@ class PhonePage:
         if account is None:
             return error(403, TEXTS["en"]["unknown_account"])
         try:
-            return web.json_response({"machine": self._visits.accept(shown.document, account)})
+            return web.json_response({"machine": await self._begin(shown.document, account)})
         except SignatureError as problem:
             return error(410, str(problem)[:500])
 

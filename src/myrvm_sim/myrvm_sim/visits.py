@@ -44,9 +44,8 @@ class VisitDesk:
     """
 
     def __init__(self, connection: sqlite3.Connection, office: VoucherOffice, now_s: Callable[[], float]) -> None:
-        self._connection, self._office, self._now_s = connection, office, now_s
+        self._connection, self._office, self.now_s = connection, office, now_s
         self._key = SigningKey.generate()
-        self.on_authorized: Callable[[str, dict[str, Any]], None] = lambda machine, event: None
         connection.executescript(_TABLES)
 
     @property
@@ -57,19 +56,19 @@ class VisitDesk:
         )
         return KeyRing(keys=(public,))
 
-    def accept(self, document: str, account: Account) -> str:
-        """A customer has scanned an offer: tell the machine, `session.authorized`. Again by the same one: again.
+    def accept(self, document: str, account: Account) -> tuple[str, dict[str, Any]]:
+        """A customer has scanned an offer; by the same one it may be scanned again.
 
         Returns:
-            The machine.
+            The machine, and the event `session.authorized` that is to be sent to it.
 
         Raises:
             SignatureError: no machine offers this, not any more, or to somebody else.
         """
         offer, revoked_from = self._office.read(Offer, document)
-        if offer.expires_at <= self._now_s() or revoked_from is not None:
+        if offer.expires_at <= self.now_s() or revoked_from is not None:
             raise SignatureError("an offer that has expired or whose key is revoked")
-        self._connection.execute("DELETE FROM offers WHERE expires_at < ?", (self._now_s() - 86_400,))
+        self._connection.execute("DELETE FROM offers WHERE expires_at < ?", (self.now_s() - 86_400,))
         self._connection.execute(
             "INSERT OR IGNORE INTO offers VALUES (?, ?, ?)", (offer.offer_id, account.account_id, offer.expires_at)
         )
@@ -77,25 +76,24 @@ class VisitDesk:
         if taken.fetchone()[0] != account.account_id:
             raise SignatureError("an offer that another customer has scanned")
         user = {"id": account.account_id, "name": account.display_name, "balance": account.balance_points}
-        self.on_authorized(offer.machine, {"offer_id": offer.offer_id, "session_id": "", "user": user})
-        return offer.machine
+        return offer.machine, {"offer_id": offer.offer_id, "session_id": "", "user": user}
 
     def code(self, account_id: str) -> str:
         """Six digits that stand for an account once, within five minutes; the account's last ones end."""
         self._connection.execute(
-            "DELETE FROM codes WHERE expires_at < ? OR account_id = ?", (self._now_s(), account_id)
+            "DELETE FROM codes WHERE expires_at < ? OR account_id = ?", (self.now_s(), account_id)
         )
         while True:
             code = f"{secrets.randbelow(10**6):06}"
             made = self._connection.execute(
-                "INSERT OR IGNORE INTO codes VALUES (?, ?, ?)", (code, account_id, self._now_s() + CODE_S)
+                "INSERT OR IGNORE INTO codes VALUES (?, ?, ?)", (code, account_id, self.now_s() + CODE_S)
             )
             if made.rowcount:
                 return code
 
     def token(self, account_id: str) -> str:
         """A token for machines that cannot ask the server."""
-        return CustomerToken(account_id=account_id, expires_at=int(self._now_s() + TOKEN_S)).sign(self._key)
+        return CustomerToken(account_id=account_id, expires_at=int(self.now_s() + TOKEN_S)).sign(self._key)
 
     def account_of(self, token: str) -> str | None:
         """Whose code or token this is; a code is used up."""
@@ -103,8 +101,8 @@ class VisitDesk:
             row = self._connection.execute(
                 "DELETE FROM codes WHERE code = ? RETURNING account_id, expires_at", (token,)
             ).fetchone()
-            return row[0] if row is not None and row[1] > self._now_s() else None
+            return row[0] if row is not None and row[1] > self.now_s() else None
         try:
-            return account_of(token, self.ring, "", self._now_s())
+            return account_of(token, self.ring, "", self.now_s())
         except SignatureError:
             return None
