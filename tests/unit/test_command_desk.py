@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,13 @@ async def sent(machine: Machine, envelope: str) -> Outcome:
     outcome = machine.desk.outcomes()[-1]
     await machine.desk.confirmed([outcome.digest])
     return outcome
+
+
+async def until(condition: Callable[[], bool], look_s: float = 0.01) -> None:
+    end_s = time.monotonic() + 60.0
+    while not condition():
+        assert time.monotonic() < end_s
+        await asyncio.sleep(look_s)
 
 
 def lines(machine: Machine, kind: str) -> list[dict[str, Any]]:
@@ -219,8 +228,7 @@ async def test_a_kill_at_any_point_executes_at_most_once_and_is_answered(
     again = Machine(tmp_path / "var", installed)
     task = asyncio.create_task(again.desk.run())
     again.desk.receive(envelope)
-    while not again.desk.outcomes() or again.journal.journal.running:
-        await asyncio.sleep(0.01)
+    await until(lambda: bool(again.desk.outcomes()) and not again.journal.journal.running)
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
@@ -242,13 +250,12 @@ async def test_a_reboot_is_done_when_the_kernel_is_another(
 
     monkeypatch.setattr(machine.graph, "run", forever)
     task = asyncio.create_task(machine.desk.handle(signed("reboot")))
-    while machine.journal.journal.running is None or not machine.desk.executed:
-        await asyncio.sleep(0.01)
+    await until(lambda: machine.journal.journal.running is not None and machine.desk.executed == 1)
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
     again = Machine(tmp_path / "var", installed, boot_id=boot_id)
-    await again.desk._resume()
+    await again.desk._settle()
     assert [outcome.status for outcome in again.desk.outcomes()] == [status]
 
 
@@ -283,6 +290,24 @@ async def test_a_full_disk_executes_nothing(machine: Machine, monkeypatch: pytes
     (outcome,) = machine.desk.outcomes()
     assert (outcome.status, machine.graph.asked) == (Status.FAILED, [])
     assert outcome.reason.startswith("not executed: ")
+
+
+async def test_an_end_that_the_disk_did_not_take_is_told_when_it_does(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine.journal, "end", _raise_full)
+    task = asyncio.create_task(machine.desk.run())
+    machine.desk.receive(signed("light"))
+    machine.desk.receive(signed("light"))
+    await until(lambda: bool(machine.desk.problem))
+    assert (machine.desk.outcomes(), len(machine.graph.asked)) == ((), 1), "the next one waits"
+    monkeypatch.undo()
+    await until(lambda: len(machine.desk.outcomes()) == 2)
+    assert [outcome.status for outcome in machine.desk.outcomes()] == [Status.DONE, Status.DONE]
+    await until(lambda: not machine.desk.problem)
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 def _raise_full(*_: Any) -> None:
@@ -478,10 +503,8 @@ async def test_a_thousand_bad_ones_and_not_one_is_executed(machine: Machine, tmp
     for number in range(1000):
         what, envelope = attack(generator, executed, number)
         tried[what] += 1
-        while not machine.desk.receive(envelope):
-            await asyncio.sleep(0.001)
-    while machine.desk.refused < 1000:
-        await asyncio.sleep(0.01)
+        await until(lambda envelope=envelope: machine.desk.receive(envelope), 0.001)
+    await until(lambda: machine.desk.refused == 1000)
     assert not task.done(), "it lives on"
     assert len(tried) == 8
     assert (graph.asked, graph.ran, graph.parameters) == (before, [], [])
@@ -489,8 +512,7 @@ async def test_a_thousand_bad_ones_and_not_one_is_executed(machine: Machine, tmp
     assert len(machine.desk.outcomes()) <= 50
     good = signed("light")
     machine.desk.receive(good)
-    while machine.desk.executed == len(executed):
-        await asyncio.sleep(0.01)
+    await until(lambda: machine.desk.executed == len(executed) + 1)
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
@@ -549,6 +571,9 @@ async def test_a_change_is_applied_and_kept(machine: Machine, tmp_path: Path, in
         ({"sensor": {"debounce.hand_s": 1.0}}, "not changed from afar"),
         ({"lifecycle_manager": {"power_off_command": ["rm"]}}, "not changed from afar"),
         ({"sensor": {"bin_level.empty_m": 0.05}}, "must be above full_m"),
+        ({"sensor": {"bin_level.empty_m": 0.3, "bin_level.full_m": 0.5}}, "must be above full_m"),
+        ({"detector": {"threshold": [1, 2]}}, "not allowed"),
+        ({"detector": {"votes": "many"}}, "not allowed"),
     ],
 )
 async def test_a_bad_patch_changes_nothing(machine: Machine, patch: dict[str, Any], line: str) -> None:
@@ -563,6 +588,12 @@ async def test_what_the_environment_fixes_is_not_changed(machine: Machine, monke
     monkeypatch.setenv("DETECTION_THRESHOLD", "0.6")
     outcome = await sent(machine, signed("config_update", {"patch": {"detector": {"threshold": 0.8}}}))
     assert "fixed on this machine by DETECTION_THRESHOLD" in outcome.reason
+
+
+async def test_values_are_judged_together(machine: Machine) -> None:
+    both = {"sensor": {"bin_level.empty_m": 0.05, "bin_level.full_m": 0.01}}
+    outcome = await sent(machine, signed("config_update", {"patch": both}))
+    assert (outcome.status, outcome.reason) == (Status.DONE, "")
 
 
 @pytest.mark.parametrize("view", [NodeView(active=False, error="no such model"), NodeView(active=True, error="blind")])
@@ -602,7 +633,7 @@ async def test_a_kill_in_the_trial_goes_back_at_the_next_start(
         await machine.desk.handle(signed("config_update", {"patch": {"deposit": {"show_s": 3.0}}}))
     assert machine.overlay.read().on_trial
     again = Machine(tmp_path / "var", installed, FakeGraph())
-    await again.desk._resume()
+    await again.desk._settle()
     assert again.overlay.read().current.parameters == {}
     assert again.graph.restarted == ["deposit"]
     assert [outcome.status for outcome in again.desk.outcomes()] == [Status.INTERRUPTED]

@@ -82,6 +82,8 @@ class CommandDesk:
         self._counted_s = -settings.refusals_s
         self._writing = asyncio.Lock()
         self._trouble = ""
+        self._owed: Outcome | None = None
+        self._resumed = False
         self.executed = self.refused = 0
         journal.load(entries(folder))
 
@@ -135,26 +137,30 @@ class CommandDesk:
     async def run(self) -> None:
         """Work until cancelled by the owner; then the audit log is signed to its end."""
         try:
-            await self._resume()
             while True:
                 try:
-                    envelope = await asyncio.wait_for(self._waiting.get(), TICK_S)
-                except asyncio.TimeoutError:
-                    envelope = None
-                try:
-                    if envelope is not None:
-                        await self.handle(envelope)
+                    await self._settle()
+                    await self._next()
                     await self._count_refusals()
                     await self._executor.tick()
-                    self._well()
+                    self._trouble = ""
                 except RvmError as error:
                     self._in_trouble(error)
+                    await asyncio.sleep(TICK_S)
         finally:
             try:
                 await self._count_refusals(last=True)
                 self._audit.close()
             except StorageError as error:
                 self._log.error("audit log is not signed to its end", error=str(error))
+
+    async def _next(self) -> None:
+        """The next envelope, if one comes soon."""
+        try:
+            envelope = await asyncio.wait_for(self._waiting.get(), TICK_S)
+        except asyncio.TimeoutError:
+            return
+        await self.handle(envelope)
 
     # One envelope
 
@@ -226,9 +232,14 @@ class CommandDesk:
         except StorageError as error:
             self._in_trouble(error)
         head = self._audit.head
-        told = outcome.model_copy(update={"audit": Anchor(sequence=head.sequence, hash=head.hash)})
+        await self._keep(outcome.model_copy(update={"audit": Anchor(sequence=head.sequence, hash=head.hash)}))
+
+    async def _keep(self, outcome: Outcome) -> None:
+        """Put the end of a command on disk; owed until it is there."""
+        self._owed = outcome
         async with self._writing:
-            await asyncio.to_thread(self._journal.end, told)
+            await asyncio.to_thread(self._journal.end, outcome)
+        self._owed = None
 
     async def _refuse(self, checked: Checked, error: RefusedError, moment: Moment) -> None:
         """A signed command that is not allowed: its counter is used up, it has a line and an outcome of its own."""
@@ -278,13 +289,19 @@ class CommandDesk:
 
     # After a start
 
-    async def _resume(self) -> None:
-        try:
-            if (running := self._journal.journal.running) is not None:
-                await self._tell(self._interrupted(running))
+    async def _settle(self) -> None:
+        """What must be on disk before the next command: the end of the last one, also of one that a start has found.
+
+        Raises:
+            RvmError: the disk does not take it, or a configuration could not be taken back.
+        """
+        if self._owed is not None:
+            await self._keep(self._owed)
+        elif (running := self._journal.journal.running) is not None:
+            await self._tell(self._interrupted(running))
+        if not self._resumed:
             await self._executor.resume()
-        except RvmError as error:
-            self._in_trouble(error)
+            self._resumed = True
 
     def _interrupted(self, running: Running) -> Outcome:
         """How a command ended that we did not see end."""
@@ -310,9 +327,6 @@ class CommandDesk:
         if str(error) != self._trouble:
             self._trouble = str(error)
             self._log.error("commands", error=self._trouble)
-
-    def _well(self) -> None:
-        self._trouble = ""
 
 
 def _facts(checked: Checked) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any
 from myrvm_core.configuration import check_settings, settings, settings_class
 from myrvm_core.errors import RvmError, SettingsError
 from myrvm_core.overlay import Overlay, OverlayFile, State
-from myrvm_core.settings import Settings, extra, nested, validate, walk
+from myrvm_core.settings import Settings, extra, walk
 
 from myrvm_cloud.command import Command
 from myrvm_cloud.command_check import Moment
@@ -52,11 +52,11 @@ def patchable(node: str, name: str) -> bool:
 
 
 def patched(current: Parameters, patch: Parameters) -> dict[str, dict[str, Any]]:
-    """What stands changed after a patch, each name and value checked for itself.
+    """What stands changed after a patch; whether the values are allowed is judged with all others (`settings`).
 
     Raises:
-        SettingsError: a line for each that is not declared, not to be changed from afar, fixed here by the environment,
-            or not allowed.
+        SettingsError: a line for each name that is not declared, not to be changed from afar, or fixed here by the
+            environment.
     """
     graph, variables = graph_file.load(), environment.environment()
     classes = {node.name: settings_class(node) for node in (*graph.nodes, graph.manager)}
@@ -73,10 +73,6 @@ def patched(current: Parameters, patch: Parameters) -> dict[str, dict[str, Any]]
             elif value is None:
                 changed.get(node, {}).pop(name, None)
             else:
-                try:
-                    validate(classes[node], nested({name: value}), node)
-                except SettingsError as error:
-                    problems += error.problems
                 changed.setdefault(node, {})[name] = value
     if sum(map(len, changed.values())) > PATCHED:
         problems.append(f"more than {PATCHED} parameters would stand changed")
