@@ -58,7 +58,7 @@ def _transport() -> Iterator[Examined]:
     if name and Path(name).is_file():
         yield Examined("Fast DDS profile", name)
     else:
-        advice = "export FASTRTPS_DEFAULT_PROFILES_FILE=<installation>/config/fastdds.xml, or the whole network is heard"
+        advice = "export FASTRTPS_DEFAULT_PROFILES_FILE=<installation>/config/fastdds.xml: it keeps to the loopback"
         yield Examined("Fast DDS profile", name or "not set", advice)
     yield Examined("ROS domain", os.environ.get("ROS_DOMAIN_ID", "0"))
 
