@@ -127,7 +127,7 @@ async def test_large_bodies_are_packed_where_the_server_takes_it_and_packed_answ
         return packed(gzip.compress(json.dumps({"recorded": ["a"] * 20_000}).encode()))
 
     def call(size: int) -> Call[contract.CommandOutcomesAnswer]:
-        outcome = contract.CommandOutcome(command_id="1", status="done", reason="r" * size)
+        outcome = contract.CommandOutcome(digest="0" * 64, status="done", reason="r" * size)
         return post("/x", contract.CommandOutcomes(outcomes=[outcome] * 10), contract.CommandOutcomesAnswer)
 
     async with serving(handle) as url, line_to(url, compress_from_bytes=2000) as line:

@@ -212,23 +212,27 @@ class ConfigurationAnswer(Body):
 
 
 class CommandOutcome(Body):
-    """What became of one command; fields beyond these are passed on as they are."""
+    """What became of one command, or of what was none; fields beyond these are passed on as they are.
+
+    `digest`: SHA-256 of what the machine was given. `command_id` is empty where its signature did not hold.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
-    command_id: Key
+    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    command_id: Text = ""
     status: Text
     reason: Text = ""
 
 
 class CommandOutcomes(Body):
-    """POST /edge/command-outcomes: what became of commands, each a JSON object with its `command_id`."""
+    """POST /edge/command-outcomes: what became of commands; one that comes twice is recorded once."""
 
     outcomes: Annotated[list[CommandOutcome], Field(min_length=1, max_length=100)]
 
 
 class CommandOutcomesAnswer(Body):
-    """These ids are recorded, now or before; the others are to be sent again."""
+    """These digests are recorded, now or before; the others are to be sent again."""
 
     recorded: list[Text]
 

@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from aiohttp import web
-from myrvm_cloud.contract import BASE_PATH, Command, WantedModel
+from myrvm_cloud.contract import BASE_PATH, WantedModel
 from pydantic import ValidationError
 
 from myrvm_cloud import myrvm_server_contract as public
@@ -47,7 +47,7 @@ class PublicServer:
     def __init__(self, connection: sqlite3.Connection, transaction: Callable[[], AbstractContextManager[None]]) -> None:
         self._connection, self._transaction = connection, transaction
         connection.executescript(_TABLES)
-        self.pending: list[Command] = []
+        self.pending: list[str] = []
         self.technician = True
         self.model: WantedModel | None = None
         self._handshakes: list[dict[str, Any]] = []
@@ -66,7 +66,11 @@ class PublicServer:
             web.post(f"{BASE_PATH}/devices/{{id}}/telemetry", self._post_telemetry),
         ]
         wrapped = [web.route(call.method, call.path, _framework(call.handler)) for call in calls]
-        return [*wrapped, web.post("/technician", self._set_technician)]
+        return [
+            *wrapped,
+            web.post("/technician", self._set_technician),
+            web.post("/actions", self._add_action),
+        ]
 
     def ledger(self) -> list[dict[str, Any]]:
         """Every transaction, oldest first; a repeated one twice."""
@@ -86,6 +90,13 @@ class PublicServer:
     async def _set_technician(self, request: web.Request) -> web.Response:
         self.technician = bool(await read_json(request))
         return web.json_response(self.technician)
+
+    async def _add_action(self, request: web.Request) -> web.Response:
+        action = await read_json(request)
+        if action not in ("GIT_PULL", "RESTART"):
+            return _invalid("The selected action is invalid.")
+        self.pending.append(action)
+        return web.json_response(action)
 
     async def _handshake(self, request: web.Request) -> web.Response:
         machine = public.Handshake.model_validate(await read_json(request))
@@ -116,7 +127,7 @@ class PublicServer:
         if not self.technician:
             return error(403, "No technician is assigned to this machine")
         self._heartbeats.append(beat)
-        commands = [{"action": command.kind, "timestamp": _now()} for command in self.pending]
+        commands = [{"action": action, "timestamp": _now()} for action in self.pending]
         self.pending.clear()
         return web.json_response({"status": "success", "server_time": _now(), "commands": commands})
 
@@ -139,7 +150,12 @@ class PublicServer:
     async def _deposit(self, request: web.Request) -> web.Response:
         if request.content_type != "multipart/form-data":
             return _invalid("The image field is required.")
-        form = await request.clone(client_max_size=POST_BYTES).post()
+        try:
+            form = await request.clone(client_max_size=POST_BYTES).post()
+        except web.HTTPException:
+            raise
+        except Exception:  # whatever aiohttp finds wrong with a stranger's form
+            return _invalid("The form is damaged.")
         image, status, data = form.get("image"), form.get("status"), form.get("data")
         if not isinstance(image, web.FileField) or image.content_type not in ("image/jpeg", "image/png"):
             return _invalid("The image field must be an image.")

@@ -63,7 +63,7 @@ CREATE TABLE IF NOT EXISTS credits (
     accepted_at REAL NOT NULL, credited_at REAL NOT NULL, body TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS telemetry (batch_id TEXT PRIMARY KEY, machine TEXT NOT NULL, body TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS outcomes (command_id TEXT PRIMARY KEY, machine TEXT NOT NULL, body TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS outcomes (digest TEXT PRIMARY KEY, machine TEXT NOT NULL, body TEXT NOT NULL);
 """
 
 
@@ -166,7 +166,6 @@ class ReferenceServer:
     async def _add_command(self, request: web.Request) -> web.Response:
         command = Command.model_validate(await read_json(request))
         self.commands[command.command_id] = command
-        self._public.pending.append(command)
         return answer(command)
 
     async def _set_models(self, request: web.Request) -> web.Response:
@@ -179,10 +178,9 @@ class ReferenceServer:
 
     async def _reported(self, _: web.Request) -> web.Response:
         """Measurements and outcomes of commands, in the order in which they came."""
-        tables = {"telemetry": "batch_id", "outcomes": "command_id"}
         rows = {
             table: [json.loads(body) for (body,) in self.connection.execute(f"SELECT body FROM {table} ORDER BY rowid")]
-            for table in tables
+            for table in ("telemetry", "outcomes")
         }
         return web.json_response(rows | {"public": self._public.reported()})
 
@@ -277,10 +275,10 @@ class ReferenceServer:
 
     async def _command_outcomes(self, request: web.Request) -> web.Response:
         outcomes = CommandOutcomes.model_validate(await read_json(request)).outcomes
-        rows = [(outcome.command_id, machine_of(request), outcome.model_dump_json()) for outcome in outcomes]
+        rows = [(outcome.digest, machine_of(request), outcome.model_dump_json()) for outcome in outcomes]
         with self.transaction():
             self.connection.executemany("INSERT OR IGNORE INTO outcomes VALUES (?, ?, ?)", rows)
-        return answer(CommandOutcomesAnswer(recorded=[outcome.command_id for outcome in outcomes]))
+        return answer(CommandOutcomesAnswer(recorded=[outcome.digest for outcome in outcomes]))
 
     async def _ledger(self, _: web.Request) -> web.Response:
         """Every credit in order, and every account's balance: what a test compares with."""
@@ -323,12 +321,17 @@ def machine_of(request: web.Request) -> str:
     return request.headers.get(MACHINE_HEADER, "")
 
 
+def made_runner(application: web.Application) -> web.AppRunner:
+    """What runs it; bodies stay packed, so that `read_json` bounds what comes out of them."""
+    return web.AppRunner(application, access_log=None, shutdown_timeout=1.0, auto_decompress=False)
+
+
 async def serve(server: ReferenceServer, port: int, ready_file: Path | None) -> None:
     """Serve until SIGTERM or SIGINT. The URL is printed, and written to `ready_file` once requests are answered."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=1.0, auto_decompress=False)
+    runner = made_runner(server.application())
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", port)
     await site.start()

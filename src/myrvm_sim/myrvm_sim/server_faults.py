@@ -32,6 +32,7 @@ class Faults(BaseModel):
 
     endpoint: str = ""
     latency_s: float = Field(default=0.0, ge=0.0, le=60.0)
+    answer_latency_s: float = Field(default=0.0, ge=0.0, le=60.0)
     status_500: int = Field(default=0, ge=0)
     status_401: int = Field(default=0, ge=0)
     status_403: int = Field(default=0, ge=0)
@@ -75,6 +76,8 @@ async def suffer(faults: Faults, request: web.Request, handler: Handler) -> web.
     answer = await handler(request)
     if faults.spend("duplicate"):  # the network has brought the request twice
         answer = await handler(request)
+    if faults.answer_latency_s:
+        await asyncio.sleep(faults.answer_latency_s)
     if faults.spend("cut_after_commit"):
         return cut(request)
     if faults.spend("truncated_json") and isinstance(answer, web.Response) and isinstance(answer.body, bytes):

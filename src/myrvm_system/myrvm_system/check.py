@@ -30,7 +30,7 @@ from myrvm_system import policy
 
 GROUP = "myrvm.check"
 PROBES = "myrvm.probe"
-KNOWN_VARIABLES = ("HARDWARE_ID", "RVM_API_KEY", "LOG_LEVEL")
+KNOWN_VARIABLES = ("HARDWARE_ID", "RVM_API_KEY", "RVM_API_KEY_FILE", "LOG_LEVEL")
 KNOWN_PREFIXES = ("MYRVM_", "ROS_", "RMW_", "FASTRTPS_")
 
 
