@@ -150,6 +150,7 @@ async def machine(hosts: Path) -> None:
 
 
 def main() -> None:
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     if sys.argv[1:] == ["server"]:
         asyncio.run(serve())
         return

@@ -22,7 +22,7 @@ def why_not() -> str:
     for program in ("unshare", "nsenter", "ip", "mount"):
         if shutil.which(program) is None:
             return f"no {program}"
-    lay = "ip link add a type veth peer name b && mount --make-rprivate /"
+    lay = "ip link add rvm-a type veth peer name rvm-b && mount --make-rprivate /"
     tried = subprocess.run(unshared("sh", "-c", lay), capture_output=True, text=True, timeout=30)
     return "" if tried.returncode == 0 else f"network namespaces are not permitted here: {tried.stderr.strip()[:200]}"
 
