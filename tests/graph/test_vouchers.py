@@ -105,17 +105,20 @@ def test_killed_after_the_end_of_the_session_the_item_in_the_gate_is_in_the_vouc
     started = phones.start(kind=Session.KIND_VOUCHER)
     assert started.started
     phones.enter()
-    phones.wait_for_command()
+    phones.take()
+    phones.wait_for(State.SESSION)
+    phones.enter()
+    phones.wait_for_command(2)
     assert phones.end(started.session).ended
     phones.kill()
     phones.fall()
     phones.finish()
     phones.restart()
     voucher = phones.read(Voucher, phones.wait_for_voucher().link)
-    assert (voucher.voucher_id, voucher.items, voucher.points) == (started.session.session_id, 1, 10)
+    assert (voucher.voucher_id, voucher.items, voucher.points) == (started.session.session_id, 2, 20)
     assert phones.results[-1].recovered
     phones.wait_for(State.IDLE)
-    assert len(lease(phones)) == 1
+    assert len(lease(phones)) == 2
 
 
 def test_an_item_that_came_back_is_in_no_voucher(phones: Phones) -> None:
