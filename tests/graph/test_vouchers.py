@@ -121,19 +121,25 @@ def test_killed_after_the_end_of_the_session_the_item_in_the_gate_is_in_the_vouc
     assert len(lease(phones)) == 2
 
 
-def test_an_item_that_came_back_is_in_no_voucher(phones: Phones) -> None:
+def test_nobody_begins_before_the_last_customer_has_seen_his_voucher(graph: Any) -> None:
+    phones = Phones(graph)
+    graph.bring_up("offline_buffer")
+    graph.bring_up("deposit", **SETTINGS | {"next_user_s": 600.0})
+    phones.wait_for(State.IDLE)
     started = phones.start(kind=Session.KIND_VOUCHER)
     phones.enter()
-    phones.wait_for_command()
-    phones.finish()
-    phones.wait_for_command(2)
-    phones.leave()
-    phones.finish()
-    phones.wait_for_result()
+    phones.take()
     assert phones.end(started.session).ended
+    voucher = phones.wait_for_voucher()
     phones.wait_for(State.IDLE)
-    assert not phones.vouchers[-1].voucher_id
-    assert not list((phones.graph.folder / "var" / "vouchers").glob("*"))
+    assert phones.start(kind=Session.KIND_DONATION).refusal == StartSession.Request.REFUSED_BUSY
+    request = DismissVoucher.Request(voucher_id=voucher.voucher_id)
+    assert phones.graph.call(DismissVoucher, "deposit/dismiss_voucher", request).dismissed
+    assert not phones.graph.call(DismissVoucher, "deposit/dismiss_voucher", request).dismissed
+    assert phones.start(kind=Session.KIND_DONATION).started
+    authorized = CustomerAuthorized.Request(offer_id=phones.offers[-1].offer_id, account_id="alice")
+    answer = phones.graph.call(CustomerAuthorized, "deposit/authorized", authorized)
+    assert answer.refusal == StartSession.Request.REFUSED_BUSY, "the session has not rested"
 
 
 def test_an_offer_begins_one_session(phones: Phones) -> None:
