@@ -76,7 +76,7 @@ class VisitDesk:
         if taken.fetchone()[0] != account.account_id:
             raise SignatureError("an offer that another customer has scanned")
         user = {"id": account.account_id, "name": account.display_name, "balance": account.balance_points}
-        return offer.machine, {"offer_id": offer.offer_id, "session_id": "", "user": user}
+        return offer.machine, {"offer_id": offer.offer_id, "user": user}
 
     def code(self, account_id: str) -> str:
         """Six digits that stand for an account once, within five minutes; the account's last ones end."""
