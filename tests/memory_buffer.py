@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from myrvm_cloud.bridge import Fate, Line
 from myrvm_core.deposit_record import DepositRecord, Session, SessionKind
@@ -27,7 +28,7 @@ class MemoryBuffer:
     reasons: dict[str, str] = field(default_factory=dict)
     lines: list[Line] = field(default_factory=list)
     welcomes: list[contract.HandshakeAnswer] = field(default_factory=list)
-    commands: list[contract.Command] = field(default_factory=list)
+    commands: list[Any] = field(default_factory=list)
     leases: dict[str, tuple[str, bool]] = field(default_factory=dict)
 
     def add(self, *records: DepositRecord) -> None:
@@ -78,5 +79,5 @@ class MemoryBuffer:
     def welcomed(self, answer: contract.HandshakeAnswer) -> None:
         self.welcomes.append(answer)
 
-    def command(self, command: contract.Command) -> None:
-        self.commands.append(command)
+    def command(self, envelope: Any) -> None:
+        self.commands.append(envelope)

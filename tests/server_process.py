@@ -18,8 +18,9 @@ LIMIT_S = 60.0
 class ServerProcess:
     """One reference server; `url` is known after the first `start`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, profile: str = "myrvm") -> None:
         self.folder = folder
+        self.profile = profile
         self.url = ""
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -29,6 +30,7 @@ class ServerProcess:
         ready = self.folder / "server.url"
         ready.unlink(missing_ok=True)
         command = [sys.executable, "-m", "myrvm_sim.reference_server", "--port", str(self._port)]
+        command += ["--profile", self.profile]
         command += ["--database", str(self.folder / "server.db"), "--ready-file", str(ready)]
         with (self.folder / "server.log").open("ab") as output:
             self._process = subprocess.Popen(
@@ -63,8 +65,10 @@ class ServerProcess:
             return json.load(answer)
 
     def credited(self) -> list[str]:
-        """Ids of credited deposits, in order."""
-        return [row["idempotency_key"] for row in self.ledger()["credits"]]
+        """Ids of credited deposits, in order; one that was credited twice, twice."""
+        if self.profile == "myrvm":
+            return [row["idempotency_key"] for row in self.ledger()["credits"]]
+        return [row["session_id"] for row in self.ledger()["transactions"]]
 
     def _post(self, path: str, body: dict[str, Any]) -> None:
         request = urllib.request.Request(self.url + path, json.dumps(body).encode())

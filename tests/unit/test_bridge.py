@@ -6,6 +6,7 @@ The server's ledger is compared with what was put into the buffer: never two cre
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -17,14 +18,17 @@ import structlog
 from aiohttp.test_utils import TestServer
 from memory_buffer import MemoryBuffer, deposit
 from myrvm_cloud.bridge import Bridge, BridgeTimes, Line, State
-from myrvm_cloud.call import CallError, ErrorKind
+from myrvm_cloud.call import CallError, ErrorKind, NotOfferedError
 from myrvm_cloud.http_line import HttpLine
 from myrvm_cloud.myrvm_server_client import MyrvmServerClient
 from myrvm_cloud.rest_client import MachineState, MyrvmClient
 from myrvm_core.backoff import Backoff
+from myrvm_core.deposit_record import TelemetryRecord
 from myrvm_sim.reference_server import DEMO_KEY, ReferenceServer
 from myrvm_sim.server_faults import Faults
 from plain_line import TestKey, limits
+
+from myrvm_cloud import contract
 
 PROFILES = {"myrvm": MyrvmClient, "myrvm-server": MyrvmServerClient}
 ENDPOINT = {"myrvm": "deposits", "myrvm-server": "sync-offline"}
@@ -288,3 +292,28 @@ async def test_bodies_are_packed_once_the_server_has_said_that_it_takes_them(des
         await until(lambda: desk.buffer.settled, "all sent")
     desk.audit()
     assert desk.buffer.count("acked") == 40
+
+
+async def test_measurements_models_configuration_and_outcomes(desk: Desk) -> None:
+    if desk.profile != "myrvm":
+        return  # test_public_server
+    measured = [TelemetryRecord(1_500_000_000, "health", "temperature_c", 45.5)]
+    outcome = contract.CommandOutcome.model_validate({"digest": "0" * 64, "status": "done", "audit": {"sequence": 7}})
+    model = contract.WantedModel(name="net", version="2", sha256="a" * 64)
+    async with desk.running() as bridge:
+        client = bridge.client
+        await until(lambda: desk.buffer.welcomes != [], "a handshake")
+        for status in ("stored", "duplicate"):
+            assert (await bridge.ask(client.telemetry("b", measured))).status.value == status
+        running = contract.Model(name="net", version="1", sha256="")
+        assert (await bridge.ask(client.models(running))).models == []
+        assert (await bridge.ask(client.configuration())).document == ""
+        desk.server.wanted = contract.ModelsAnswer(models=[model])
+        desk.server.configuration = contract.ConfigurationAnswer(document="signed")
+        assert (await bridge.ask(client.models(running))).models == [model]
+        assert (await bridge.ask(client.configuration())).document == "signed"
+        assert (await bridge.ask(client.command_outcomes([outcome]))).recorded == ["0" * 64]
+        with pytest.raises(NotOfferedError):
+            client.picture(deposit(1), b"")
+    (stored,) = desk.server.connection.execute("SELECT body FROM outcomes").fetchone()
+    assert json.loads(stored)["audit"] == {"sequence": 7}

@@ -13,7 +13,7 @@ from aiohttp import web
 from fault_proxy import FaultProxy
 from myrvm_cloud.call import Call, CallError, ErrorKind, get, post
 from myrvm_cloud.http_line import ANSWER_BYTES, HttpLine
-from plain_line import line_to, serving
+from plain_line import TestKey, limits, line_to, serving
 
 from myrvm_cloud import contract
 
@@ -333,3 +333,11 @@ async def test_the_key_is_in_no_error() -> None:
     async with serving(handle) as url, line_to(url, "hush-hush") as line:
         error = await failure(line)
         assert "hush-hush" not in f"{error!r} {error} {vars(error)} {line!r} {vars(line)!r}"
+
+
+async def test_a_line_that_is_not_open_says_so() -> None:
+    line = HttpLine("http://127.0.0.1:9/api/v1", TestKey("a"), "rvm-7", limits())
+    assert not (await failure(line)).sent
+    async with line:
+        pass
+    assert "not open" in str(await failure(line))

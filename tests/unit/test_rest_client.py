@@ -62,6 +62,7 @@ def test_a_deposit_as_the_contract_writes_it() -> None:
         (401, b"<html>", ErrorKind.PROTOCOL),
         (404, b"<html>", ErrorKind.PROTOCOL),
         (413, ERROR, ErrorKind.REFUSED),
+        (413, b"<html>nginx</html>", ErrorKind.REFUSED),
         (422, ERROR, ErrorKind.REFUSED),
         (408, b"", ErrorKind.SERVER),
         (429, b"", ErrorKind.SERVER),

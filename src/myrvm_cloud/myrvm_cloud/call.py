@@ -26,7 +26,8 @@ LONGEST_RETRY_AFTER_S = 300.0
 OVERLOADED = (408, 425, 429)
 # Answers of a server that has looked at the request and done nothing; a proxy's own 5xx and 408 say nothing about it.
 NOTHING_DONE = (400, 401, 403, 404, 405, 406, 411, 413, 415, 422, 429)
-BODY_REFUSED = (400, 413, 422)
+TOO_LARGE = 413
+BODY_REFUSED = (400, TOO_LARGE, 422)
 
 A = TypeVar("A")
 B = TypeVar("B", bound=contract.Body)
@@ -148,6 +149,8 @@ class Call(Generic[A]):
         try:
             message = self.error_type.model_validate(strict_json.loads(body)).message
         except ValueError:  # pydantic's too
+            if status == TOO_LARGE:  # said by a gateway in words of its own, and meant
+                raise CallError(ErrorKind.REFUSED, f"{self.name} was refused with {status}", status, wait_s) from None
             line = f"{self.name} answered {status} with what is not of the contract"
             raise CallError(ErrorKind.PROTOCOL, line, status, wait_s) from None
         line = " ".join(message.split())

@@ -108,15 +108,16 @@ class HttpLine:
         )
         self._failures: dict[str, CallError] = {}  # the last one of each call
         self._open = AsyncExitStack()
-        self._pooled: aiohttp.ClientSession
-        self._single: aiohttp.ClientSession
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}  # by whether a call is repeatable
 
     async def __aenter__(self) -> HttpLine:
-        self._pooled = await self._open.enter_async_context(self._session(force_close=False))
-        self._single = await self._open.enter_async_context(self._session(force_close=True))
+        for repeatable in (True, False):
+            session = self._session(force_close=not repeatable)
+            self._sessions[repeatable] = await self._open.enter_async_context(session)
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._sessions.clear()
         await self._open.aclose()
 
     async def send(self, call: Call[A], total_s: float | None = None) -> A:
@@ -168,7 +169,9 @@ class HttpLine:
     async def _once(self, call: Call[A], total_s: float) -> A:
         limits, progress = self._limits, _Progress()
         connect_s = limits.connect_s + (limits.tls_s if self.base_url.startswith("https:") else 0.0)
-        session = self._pooled if call.repeatable else self._single
+        session = self._sessions.get(call.repeatable)
+        if session is None:
+            raise CallError(ErrorKind.NETWORK, f"{call.name}: the line is not open", sent=False)
         body, headers = self._packed(call)
         sent_s = time.monotonic()
         try:

@@ -188,7 +188,7 @@ class ModelData(Body):
 
     latest_version: Name
     sha256_hash: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")]
-    file_size_mb: float = Field(default=0.0, ge=0.0)
+    file_size_mb: float = Field(default=0.0, ge=0.0, le=1e6)
     download_url: Annotated[str, Field(max_length=500)] = ""
 
 
