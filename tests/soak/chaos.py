@@ -43,7 +43,7 @@ from myrvm_core.verdict import ModelInfo
 sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "powercut")]
 
 from chaos_host import BufferLine, bridge_process, buffer_process, server_process
-from disk import Disk, library, read_log  # noqa: E402  # pyright: ignore[reportMissingImports]
+from disk import Disk, library, read_log  # pyright: ignore[reportMissingImports]
 
 VICTIMS = {"buffer": 3, "bridge": 3, "server": 3, "power": 2}  # power: buffer and bridge, un-synced writes dropped
 KEEP = (0.0, 0.2, 0.5, 0.8)

@@ -270,6 +270,9 @@ class DepositBuffer:
         backlog not behind what is fresh. A session's deposits keep their order, also across leases: while one of them
         is leased the later ones wait. Deposits of no session have none.
 
+        A lease is synced only where it has to outlast a power cut: with `once`, and while there are deposits whose time
+        may still be corrected. Without it they are sent again, as they were sent before.
+
         Args:
             limit: so many at most.
             duration_ns: then they are pending again.
@@ -277,7 +280,7 @@ class DepositBuffer:
             once: the server knows no keys. When this lease runs out they are uncertain, and not sent again.
         """
         lease_id = str(uuid.uuid4())
-        with self._transaction():
+        with self._transaction(synced=once or self._any_undated()):
             self._expire(now_ns)
             chosen = self._choose(limit)
             records = self._records(
@@ -502,9 +505,21 @@ class DepositBuffer:
             self._connection.close()
             raise
 
+    def _any_undated(self) -> bool:
+        return self._connection.execute(f"SELECT 1 FROM deposits WHERE {UNDATED} LIMIT 1").fetchone() is not None
+
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """All or nothing, on disk when it returns."""
+    def _transaction(self, synced: bool = True) -> Iterator[None]:
+        """All or nothing, on disk when it returns; not `synced`, at the latest with the next that is."""
+        if not synced:
+            (level,) = self._connection.execute("PRAGMA synchronous").fetchone()
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+            try:
+                with self._transaction():
+                    yield
+            finally:
+                self._connection.execute(f"PRAGMA synchronous={level}")
+            return
         self._connection.execute("BEGIN IMMEDIATE")
         changes = self._connection.total_changes
         try:
