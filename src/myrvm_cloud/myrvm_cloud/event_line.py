@@ -17,7 +17,7 @@ from typing import Any
 
 from myrvm_core.errors import RvmError, ServerError
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, WebSocketException
 
 from myrvm_cloud.event_protocol import (
     MESSAGE_CHARACTERS,
@@ -175,14 +175,12 @@ class EventLine:
             socket = await connection
         except InvalidStatus as error:
             return _status(error)
-        except InvalidURI:  # its text holds the URL
-            return _End(Retry.SLOWLY, "the URL of the WebSocket cannot be used")
         except ImportError:
             return _End(Retry.SLOWLY, "not connected: the environment names a SOCKS proxy, which needs python-socks")
         except (OSError, asyncio.TimeoutError, InvalidHandshake, EOFError) as error:
-            kind = type(error).__name__
-            said = "" if kind == "InvalidProxy" else excerpt(error)  # its text holds the proxy's password
-            return _End(Retry.SOON, f"not connected: {kind} {said}".strip())
+            return _End(Retry.SOON, f"not connected: {type(error).__name__} {excerpt(error)}".strip())
+        except WebSocketException:  # its text holds a URL, and that a token or the proxy's password
+            return _End(Retry.SLOWLY, "the WebSocket's URL, or that of the proxy in the environment, cannot be used")
         self.connections += 1
         self._reconnect.connected(time.monotonic())
         self._protocol = protocol
