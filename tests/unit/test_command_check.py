@@ -148,6 +148,8 @@ def test_where_the_time_is_not_known_expiry_is_judged_by_what_it_is_at_least() -
         ("show_message", {"text": ""}),
         ("set_log_level", {"node": "camera", "level": "TRACE"}),
         ("set_price_table", {"points_per_item": -1}),
+        ("set_price_table", {"points_per_item": 1, "classes": {"a=b": 1}}),
+        ("set_price_table", {"points_per_item": 1, "classes": {"can": -1}}),
         ("set_maintenance", {"begins": 2.0, "ends": 1.0, "reason": "x", "who": "y"}),
         ("set_maintenance", {"begins": 1.0, "ends": 2.0, "reason": "", "who": "y"}),
         ("set_maintenance", {"cancel": True, "ends": 2.0}),

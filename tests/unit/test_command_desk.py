@@ -18,9 +18,11 @@ from myrvm_cloud.audit_log import entries, verify_log
 from myrvm_cloud.command import ENVELOPE_CHARACTERS, KINDS, Outcome, Status
 from myrvm_cloud.command_check import Moment
 from myrvm_cloud.maintenance import Window
+from myrvm_core.configuration import default_files, settings
 from myrvm_core.errors import RvmError, StorageError
 from myrvm_core.machine_mode import Mode
 from myrvm_core.signing import SigningKey
+from myrvm_deposit.settings import DepositSettings
 from myrvm_sim.operator import Operator, as_yaml, ring
 
 from myrvm_core import durable
@@ -333,6 +335,23 @@ async def test_a_full_queue_takes_no_more(machine: Machine) -> None:
     assert [outcome.reason[:6] for outcome in machine.desk.outcomes()] == ["size: "]
 
 
+def test_it_is_run_again_on_another_loop(machine: Machine) -> None:
+    async def activity(ended: int) -> None:
+        task = asyncio.create_task(machine.desk.run())
+        await asyncio.sleep(0.01)
+        machine.desk.receive(signed("light"))
+        await until(lambda: len(machine.desk.outcomes()) == ended)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    for ended in (1, 2, 3):
+        asyncio.run(activity(ended))
+    machine.desk.receive(signed("light"))  # while it does not run
+    asyncio.run(activity(5))
+    assert len(machine.graph.asked) == 5
+
+
 async def test_a_defect_of_ours_is_answered(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine.graph.before_answer = lambda service, fields: print(1 / 0)
     outcome = await sent(machine, signed("light"))
@@ -641,4 +660,10 @@ async def test_a_kill_in_the_trial_goes_back_at_the_next_start(
 
 async def test_the_price_is_a_change_of_the_configuration(machine: Machine) -> None:
     await sent(machine, signed("set_price_table"))
-    assert machine.overlay.read().current.parameters == {"deposit": {"points_per_item": 12}}
+    table = {"points_per_item": 12, "points_by_class": [""]}
+    assert machine.overlay.read().current.parameters == {"deposit": table}
+    prices = {"points_per_item": 5, "classes": {"mineral": 7, "can": 0}}
+    assert (await sent(machine, signed("set_price_table", prices))).status is Status.DONE
+    found = settings(default_files("desk"), machine.overlay.read().current.parameters)["deposit"]
+    assert isinstance(found, DepositSettings)
+    assert (found.points_per_item, found.prices) == (5, {"mineral": 7, "can": 0})

@@ -79,6 +79,19 @@ def kinds(effects: list[Effect]) -> list[type]:
     return [type(effect) for effect in effects]
 
 
+def test_a_class_may_be_worth_something_else() -> None:
+    for points_by_class, points in (({"mineral": 7, "can": 1}, 7), ({"mineral": 0}, 0), ({"can": 1}, 10)):
+        bench = Bench()
+        bench.machine.points_by_class = points_by_class
+        bench.do(SessionStarted(ALICE))
+        bench.item()
+        (store,) = bench.do(VerdictGiven(ACCEPTED))
+        assert isinstance(store, Store)
+        show = bench.do(Stored(), ItemLeft(), ItemDropped(1), Updated())[-2]
+        assert isinstance(show, Show)
+        assert (store.record.points, show.points, bench.machine.session_points) == (points, points, points)
+
+
 def test_an_accepted_item_is_recorded_moved_settled_and_then_shown() -> None:
     bench = Bench()
     bench.do(SessionStarted(ALICE))
@@ -329,7 +342,8 @@ def test_whatever_happens_the_order_of_things_holds(events: list[Any], donations
 
 BUDI = Session(SessionKind.VOUCHER, "session-2", "session-2")
 ITEM: list[Any] = [
-    "enter", TimedOut(), VerdictGiven(ACCEPTED), Stored(), ItemLeft(), ItemDropped(10**15), Updated(), GateFinished(True)
+    "enter", TimedOut(), VerdictGiven(ACCEPTED), Stored(), ItemLeft(), ItemDropped(10**15), Updated(),
+    GateFinished(True),
 ]  # fmt: skip
 
 

@@ -93,6 +93,8 @@ def test_a_node_takes_it_at_each_configure_and_gives_it_back(file: OverlayFile) 
         assert parameters.read() == default
         file.write(State(CHANGED))
         assert parameters.read() == default.model_copy(update={"show_s": 3.5})
+        file.write(State(replace(CHANGED, parameters={"deposit": {"points_by_class": ["can=3"]}})))
+        assert parameters.read() == default.model_copy(update={"points_by_class": ["can=3"]})
         file.write(State(replace(CHANGED, parameters={"deposit": {"session_s": 90}})))
         assert parameters.read() == default.model_copy(update={"session_s": 90.0})
         node.set_parameters([Parameter("session_s", value=70.0)])

@@ -27,6 +27,7 @@ Text = Annotated[str, Field(min_length=1, max_length=200)]
 NodeName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 LockName = Annotated[str, Field(pattern=r"^([a-z0-9_]{1,59}_)?lock$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+ClassName = Annotated[str, Field(pattern=r"^[^=\s]{1,100}$")]
 Epoch = Annotated[float, Field(ge=0.0, le=1e11)]
 
 
@@ -125,9 +126,10 @@ class SetLogLevel(Parameters):
 
 
 class SetPriceTable(Parameters):
-    """Points for an accepted item; for good, as a change of the configuration."""
+    """Points for an accepted item, and of classes that are worth something else; a change of the configuration."""
 
     points_per_item: int = Field(ge=0, le=1_000_000)
+    classes: dict[ClassName, Annotated[int, Field(ge=0, le=1_000_000)]] = Field(default={}, max_length=100)
 
 
 class ShowMessage(Parameters):

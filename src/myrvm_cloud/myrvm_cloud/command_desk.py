@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,8 @@ class CommandDesk:
         self._machine, self._audit, self._journal, self._keys = machine, audit, journal, keys
         self._settings, self._executor, self._moment = settings, executor, moment
         self._boot_id, self._log = boot_id, log
-        self._waiting: asyncio.Queue[str] = asyncio.Queue(WAITING)
+        self._waiting: deque[str] = deque()
+        self._arrived = asyncio.Event()
         self._bucket = TokenBucket(settings.burst, settings.refill_s)
         self._passed: dict[str, int] = {}  # counters of what was too much, in memory only
         self._refused: OrderedDict[str, Outcome] = OrderedDict()
@@ -94,11 +95,11 @@ class CommandDesk:
         if len(envelope) > ENVELOPE_CHARACTERS:  # answered at once, so that what waits is small
             self._turn_away(digest(envelope), too_large(envelope), self._moment())
             return True
-        try:
-            self._waiting.put_nowait(envelope)
-        except asyncio.QueueFull:
+        if len(self._waiting) == WAITING:
             self._counts["queue"] += 1
             return False
+        self._waiting.append(envelope)
+        self._arrived.set()
         return True
 
     def outcomes(self) -> Sequence[Outcome]:
@@ -135,7 +136,8 @@ class CommandDesk:
         return self._keys.problem or self._journal.problem or self._trouble
 
     async def run(self) -> None:
-        """Work until cancelled by the owner; then the audit log is signed to its end."""
+        """Work until cancelled by the owner, then sign the audit log to its end. May be run again, on another loop."""
+        self._arrived, self._writing = asyncio.Event(), asyncio.Lock()  # they belong to one loop
         try:
             while True:
                 try:
@@ -156,11 +158,17 @@ class CommandDesk:
 
     async def _next(self) -> None:
         """The next envelope, if one comes soon."""
-        try:
-            envelope = await asyncio.wait_for(self._waiting.get(), TICK_S)
-        except asyncio.TimeoutError:
-            return
-        await self.handle(envelope)
+        if self._waiting:
+            self._arrived.set()
+        arrived = asyncio.ensure_future(self._arrived.wait())
+        try:  # not wait_for: before Python 3.12 it loses a cancellation that comes together with the event
+            await asyncio.wait({arrived}, timeout=TICK_S)
+        finally:
+            arrived.cancel()
+        if self._waiting:
+            await self.handle(self._waiting.popleft())
+        if not self._waiting:
+            self._arrived.clear()
 
     # One envelope
 

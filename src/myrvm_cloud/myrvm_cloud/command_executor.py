@@ -185,7 +185,9 @@ class Executor:
         return {}
 
     async def _set_price_table(self, command: Command, parameters: SetPriceTable) -> dict[str, str]:
-        return await self._change.apply({"deposit": {"points_per_item": parameters.points_per_item}}, command)
+        rows = [f"{name}={points}" for name, points in sorted(parameters.classes.items())] or [""]
+        prices = {"points_per_item": parameters.points_per_item, "points_by_class": rows}
+        return await self._change.apply({"deposit": prices}, command)
 
     async def _show_message(self, command: Command, parameters: ShowMessage) -> dict[str, str]:
         self._graph.show(command.command_id, parameters.text, parameters.duration_s)

@@ -175,10 +175,12 @@ class CommandServices:
                 answer.set_result(response)
 
         self._node.call_soon(lambda: call(done))
-        try:
-            response = await asyncio.wait_for(asyncio.wrap_future(answer), timeout_s + SLACK_S)
-        except asyncio.TimeoutError:
-            response = None
+        future = asyncio.wrap_future(answer)
+        try:  # not wait_for: before Python 3.12 it loses a cancellation that comes together with the answer
+            await asyncio.wait({future}, timeout=timeout_s + SLACK_S)
+            response = future.result() if future.done() else None
+        finally:
+            future.cancel()
         if response is None:
             raise CommandError(f"{service} did not answer within {timeout_s:g} s")
         return response

@@ -8,7 +8,7 @@ promise: an accepted item is on disk before the gate moves, its end is on disk b
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import TypeAlias
@@ -277,9 +277,17 @@ class Deposit:
 class DepositMachine:
     """The state of one machine. `handle` is the only way in; `deadline_s` says when `TimedOut` is due."""
 
-    def __init__(self, timing: Timing, points_per_item: int, donations: bool, return_tries: int = 3) -> None:
+    def __init__(
+        self,
+        timing: Timing,
+        points_per_item: int,
+        donations: bool,
+        return_tries: int = 3,
+        points_by_class: Mapping[str, int] | None = None,
+    ) -> None:
         self.timing = timing
         self.points_per_item = points_per_item
+        self.points_by_class = dict(points_by_class or {})
         self.donations = donations
         self.return_tries = return_tries
         self.state = State.RECOVERING
@@ -404,13 +412,17 @@ class DepositMachine:
             raise AssertionError(f"no item in state {self.state.name}: the transition table is wrong")
         return self.current
 
+    def _points(self, item: Deposit) -> int:
+        """What an accepted item is worth."""
+        return self.points_by_class.get(item.verdict.class_name, self.points_per_item)
+
     def _move_gate(self, verb: GateVerb) -> list[Effect]:
         self.gate_busy = True
         return [MoveGate(verb)]
 
     def _show(self, ending: Ending) -> list[Effect]:
         item = self._item()
-        points = self.points_per_item if ending is Ending.ACCEPTED else 0
+        points = self._points(item) if ending is Ending.ACCEPTED else 0
         if (
             ending is Ending.ACCEPTED
             and self.session is not None
@@ -516,7 +528,7 @@ class DepositMachine:
                     session=item.session,
                     class_name=verdict.class_name,
                     score=verdict.score,
-                    points=self.points_per_item,
+                    points=self._points(item),
                     accepted_at_ns=self.now_ns,
                     model=verdict.model,
                 )

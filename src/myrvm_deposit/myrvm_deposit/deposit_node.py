@@ -98,7 +98,7 @@ class DepositNode(ManagedNode[DepositSettings]):
         """Begin by resolving what a crash has left behind."""
         settings = self.settings
         self._machine = DepositMachine(
-            settings.timing, settings.points_per_item, settings.donations, settings.return_tries
+            settings.timing, settings.points_per_item, settings.donations, settings.return_tries, settings.prices
         )
         self._gate = GateClient(self, ANSWER_S, lambda done: self._handle(GateFinished(done)))
         self._updates = UpdateSender(self, ANSWER_S, self._on_updated)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 from myrvm_core.deposit import Timing
 from myrvm_core.settings import Settings, setting
+from pydantic import field_validator
 
 
 class DepositSettings(Settings):
     """How long each state of a deposit may last, what an item is worth, and who may deposit."""
 
     points_per_item: int = setting(10, "Points credited for an accepted item.", minimum=0, maximum=1_000_000)
+    points_by_class: list[str] = setting([""], "Points of a class as class=points; of all others points_per_item.")
     donations: bool = setting(True, "Take items without a session, as donations.")
     return_tries: int = setting(3, "Times an item is offered back before the machine asks for help and slows down.",
                                 minimum=1, maximum=20)  # fmt: skip
@@ -44,6 +48,21 @@ class DepositSettings(Settings):
 
     pictures_mb: float = setting(200.0, "Pictures of deposits that are not settled; the oldest go first.", unit="MB",
                                  minimum=1, maximum=100_000)  # fmt: skip
+
+    @field_validator("points_by_class")
+    @classmethod
+    def _is_table(cls, rows: list[str]) -> list[str]:
+        names = [row.partition("=")[0] for row in rows if row]
+        if not all(re.fullmatch(r"[^=\s]{1,100}=[0-9]{1,7}", row) for row in rows if row):
+            raise ValueError("class=points, such as mineral=12; points 0 .. 9999999")
+        if len(set(names)) < len(names):
+            raise ValueError("each class once")
+        return rows
+
+    @property
+    def prices(self) -> dict[str, int]:
+        """Points by class, of those that are worth something else than `points_per_item`."""
+        return {name: int(points) for name, _, points in (row.partition("=") for row in self.points_by_class if row)}
 
     @property
     def timing(self) -> Timing:

@@ -81,8 +81,11 @@ class Parameters:
         for name, beneath in self._beneath.items():
             value = self._checked(name, changed[name], source, refused) if name in changed else beneath
             if value != self._declared[name] and self._node.get_parameter(name).value == self._declared[name]:
-                self._node.set_parameters([Parameter(name, value=value)])
-                self._declared[name] = value
+                (result,) = self._node.set_parameters([Parameter(name, value=value)])
+                if result.successful:
+                    self._declared[name] = value
+                else:
+                    refused[name] = f"{self._node.get_name()}.{name} = {value!r}: {result.reason} [from {source}]"
         return refused
 
 
