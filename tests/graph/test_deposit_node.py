@@ -216,6 +216,16 @@ def test_the_judged_picture_is_kept_while_a_deposit_is_not_settled(cabinet: Play
     assert pictures(cabinet) == {result.deposit_id: JPEG}
 
 
+def test_the_picture_of_a_refused_item_is_kept_as_evidence(cabinet: PlayedCabinet) -> None:
+    folder = cabinet.graph.folder / "var" / "refused"
+    cabinet.verdict = Verdict(outcome=int(Outcome.REJECTED), reason=int(Reason.NOT_EMPTY), class_name="not_empty")
+    cabinet.enter()
+    cabinet.graph.wait(lambda: list(folder.glob("*.jpg")), "a picture")
+    (picture,) = folder.glob("*.jpg")
+    assert picture.stem.endswith("-not_empty")
+    assert picture.read_bytes() == JPEG
+
+
 def test_limits_let_the_item_in_the_machine_finish_and_no_new_one_begin(cabinet: PlayedCabinet) -> None:
     cabinet.enter()
     cabinet.wait_for_command()

@@ -21,6 +21,7 @@ from myrvm_cloud.buffer_access import audit_folder, claimed, machine_key
 from myrvm_cloud.export import Header, write_signed
 from myrvm_core.deposit_record import DepositRecord, Session, SessionKind, Stage
 from myrvm_core.errors import RvmError, StorageError
+from myrvm_core.evidence import Evidence
 from myrvm_core.signing import SigningKey
 from myrvm_sim.imports import Imports
 from myrvm_sim.reference_server import ReferenceServer
@@ -274,3 +275,19 @@ def test_who_holds_the_file_is_asked_and_nobody_else_writes(buffer: DepositBuffe
         pass
     with claimed(buffer.file, 0.0):
         pass
+
+
+def test_a_picture_is_listed_and_taken_out_decrypted(
+    buffer: DepositBuffer, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (data / "key").write_bytes(bytes(32))
+    (data / "key").chmod(0o600)
+    monkeypatch.setenv("RVM_EVIDENCE_KEY_FILE", str(data / "key"))
+    disputed = record(5).deposit_id
+    Evidence(data / "unresolved", 1000, bytes(32)).keep(disputed, b"picture")
+    assert disputed in rvm("pictures")
+    assert f"picture {disputed}" in rvm("show", disputed)
+    rvm("picture", disputed, str(data / "out.jpg"))
+    assert (data / "out.jpg").read_bytes() == b"picture"
+    with pytest.raises(StorageError, match="no picture"):
+        rvm("picture", "other", str(data / "out.jpg"))

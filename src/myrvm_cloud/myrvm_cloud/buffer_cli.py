@@ -20,8 +20,9 @@ import typer
 from myrvm_core.clock import machine_clock
 from myrvm_core.configuration import default_files, settings
 from myrvm_core.deposit_record import DepositRecord, SessionKind, Stage
-from myrvm_core.environment import identity
+from myrvm_core.environment import environment, identity
 from myrvm_core.errors import RvmError, StorageError
+from myrvm_core.evidence import Evidence, evidence_key
 from rich.console import Console
 from rich.table import Table
 
@@ -31,13 +32,14 @@ from myrvm_cloud.buffer_access import Decisions, InUseError, claimed, machine_ke
 from myrvm_cloud.deposit_rows import as_sent
 from myrvm_cloud.schema import BUSY_TIMEOUT_S
 from myrvm_cloud.settings import OfflineBufferSettings
-from myrvm_core import paths
+from myrvm_core import durable, paths
 
 NODE = "offline_buffer"
 CALL_S, CLAIM_S = 10.0, 0.5
 TOGETHER = 500
 STATES = ("held", "pending", "leased", "uncertain", "dead", "acked", "void")
 FOR_TECHNICIAN = ("uncertain", "dead")
+PICTURES = ("unresolved", "refused")
 
 app = typer.Typer(help="The deposits in the machine: list, show, export, decide.", no_args_is_help=True)
 console = Console(highlight=False)
@@ -96,9 +98,32 @@ def show(deposit: Annotated[str, typer.Argument(metavar="DEPOSIT", help="Its id,
         shown = _time(value) if name.endswith("_at_ns") or name == "leased_until_ns" else value
         shown = {"stage": stage, "session_kind": kind}.get(name, shown)
         console.print(f"{name.removesuffix('_ns'):24} {'' if shown is None else shown}", soft_wrap=True)
-    picture = paths.data() / "unresolved" / f"{row['deposit_id']}.jpg"
-    if picture.exists():
-        console.print(f"{'picture':24} {picture}", soft_wrap=True)
+    if row["deposit_id"] in _evidence("unresolved").names():
+        console.print(f"{'picture':24} rvm buffer picture {row['deposit_id']} FILE", soft_wrap=True)
+
+
+@app.command()
+def pictures() -> None:
+    """List the pictures of items that are disputed or were refused, oldest first."""
+    for kind in PICTURES:
+        for name in _evidence(kind).names():
+            console.print(f"{kind:12} {name}", soft_wrap=True)
+
+
+@app.command()
+def picture(
+    name: Annotated[str, typer.Argument(help="As rvm buffer pictures lists it.")],
+    file: Annotated[Path, typer.Argument(help="The JPEG is written here, decrypted.")],
+) -> None:
+    """Take out one picture."""
+    there = (_evidence(kind) for kind in PICTURES)
+    found = next((evidence.find(name) for evidence in there if name in evidence.names()), None)
+    if found is None:
+        raise StorageError(f"no picture is called {name!r}: rvm buffer pictures")
+    try:
+        durable.replace(file, found, mode=0o600)
+    except OSError as error:
+        raise StorageError(f"{file} cannot be written: {error}") from error
 
 
 @app.command("export")
@@ -251,6 +276,10 @@ class _Reader:
                 yield dict(row)
         except sqlite3.Error as error:
             raise StorageError(f"{_file()} cannot be read: {error}") from error
+
+
+def _evidence(kind: str) -> Evidence:
+    return Evidence(paths.data() / kind, 0, evidence_key(environment()))
 
 
 def _settings() -> OfflineBufferSettings:

@@ -181,6 +181,7 @@ class DepositNode(ManagedNode[DepositSettings]):
             if response is not None:  # otherwise the state's own time-out refuses the item
                 verdict = verdict_from_message(response.verdict)
                 self._frame_stamps_ns = verdict.frame_stamps_ns
+                self._pictures.keep_refused(verdict)
                 self._handle(VerdictGiven(verdict))
 
         limit_s = self.settings.classify_s

@@ -1,7 +1,8 @@
-"""A picture of each item that was accepted and is not settled yet: what the technician sees of an unresolved deposit.
+"""Pictures of items that somebody may ask about: accepted and not settled yet, or refused (`myrvm_core.evidence`).
 
 The judged frame comes as a JPEG on `detector/judged`. It is on disk before the record is, so each record that a crash
-leaves behind has its picture: `<MYRVM_DATA>/unresolved/<deposit_id>.jpg`. It goes when the deposit is settled.
+leaves behind has its picture: `<MYRVM_DATA>/unresolved/<deposit_id>`. It goes when the deposit is settled. That of a
+refused item is `<MYRVM_DATA>/refused/<UUIDv7>-<reason>`, for nobody to wait for.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+import uuid_utils
+from myrvm_core.evidence import Evidence, evidence_key
+from myrvm_core.verdict import Outcome, Verdict
 from myrvm_ros.managed_node import ManagedNode
 from myrvm_ros.stamps import to_ns
 from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage
 
-from myrvm_core import durable
 from myrvm_ros import qos
 
 WAIT_S = 0.5  # a picture that comes later than that after the verdict is not waited for
@@ -28,12 +31,18 @@ class PictureKeeper:
 
     Args:
         node: hears the topic; its worker writes.
-        folder: of the pictures.
-        limit_bytes: for all of them.
+        folder: of the pictures of accepted items; those of refused ones are beside it.
+        limit_bytes: for all of one kind.
+
+    Raises:
+        SettingsError: the environment names a key for them that cannot be used.
     """
 
     def __init__(self, node: ManagedNode[Any], folder: Path, limit_bytes: int) -> None:
-        self._node, self._folder, self._limit_bytes = node, folder, limit_bytes
+        self._node = node
+        key = evidence_key(node.environment)
+        self._kept = Evidence(folder, limit_bytes, key)
+        self._refused = Evidence(folder.with_name("refused"), limit_bytes, key)
         self._recent: OrderedDict[int, bytes] = OrderedDict()  # stamp, JPEG
         self._wanted: tuple[str, Collection[int], Callable[[], None]] | None = None
         node.subscription(CompressedImage, "detector/judged", self._on_judged, qos.STATE)
@@ -46,7 +55,28 @@ class PictureKeeper:
 
     def forget(self, deposit_id: str) -> None:
         """The deposit is settled."""
-        self._node.run_in_worker((self._folder / f"{deposit_id}.jpg").unlink, True)
+        self._node.run_in_worker(self._kept.forget, deposit_id)
+
+    def keep_refused(self, verdict: Verdict) -> None:
+        """Keep the picture of an item that is refused, where one comes in time."""
+
+        def keep() -> None:
+            if (found := self._find(verdict.frame_stamps_ns)) is not None:
+                self._node.run_in_worker(self._refused.keep, name, found).add_done_callback(self._written(name))
+
+        if verdict.outcome is Outcome.REJECTED:
+            name = f"{uuid_utils.uuid7()}-{verdict.reason.name.lower()}"
+            self._node.after(WAIT_S, keep)
+
+    def _find(self, stamps_ns: Collection[int]) -> bytes | None:
+        return next((jpeg for stamp_ns, jpeg in self._recent.items() if stamp_ns in stamps_ns), None)
+
+    def _written(self, name: str) -> Callable[[Future], None]:
+        def written(future: Future) -> None:
+            if (error := future.exception()) is not None:
+                self._node.log.error("picture not kept", name=name, error=str(error))
+
+        return written
 
     def _on_judged(self, message: CompressedImage) -> None:
         self._recent[to_ns(message.header.stamp)] = bytes(message.data)
@@ -58,17 +88,13 @@ class PictureKeeper:
         if self._wanted is None:
             return
         deposit_id, stamps_ns, done = self._wanted
-        found = next((jpeg for stamp_ns, jpeg in self._recent.items() if stamp_ns in stamps_ns), None)
+        found = self._find(stamps_ns)
         if found is None:
             return
         self._wanted = None
-
-        def written(future: Future) -> None:
-            if (error := future.exception()) is not None:
-                self._node.log.error("picture not kept", deposit_id=deposit_id, error=str(error))
-            done()
-
-        self._node.run_in_worker(self._write, deposit_id, found).add_done_callback(written)
+        keeping = self._node.run_in_worker(self._kept.keep, deposit_id, found)
+        keeping.add_done_callback(self._written(deposit_id))
+        keeping.add_done_callback(lambda _: done())
 
     def _give_up(self, deposit_id: str) -> None:
         if self._wanted is not None and self._wanted[0] == deposit_id:
@@ -76,13 +102,3 @@ class PictureKeeper:
             self._wanted = None
             self._node.log.warning("no picture came with the verdict", deposit_id=deposit_id)
             done()
-
-    def _write(self, deposit_id: str, jpeg: bytes) -> None:
-        durable.replace(self._folder / f"{deposit_id}.jpg", jpeg)
-        pictures = sorted(self._folder.glob("*.jpg"), key=lambda path: path.stat().st_mtime_ns)
-        excess = sum(path.stat().st_size for path in pictures) - self._limit_bytes
-        for path in pictures[:-1]:
-            if excess <= 0:
-                break
-            excess -= path.stat().st_size
-            path.unlink()
