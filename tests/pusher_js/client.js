@@ -2,10 +2,10 @@
 "use strict";
 const Pusher = require("pusher-js");
 const say = (what, data) => process.stdout.write(JSON.stringify({ what, data }) + "\n");
-const [host, port, key, apiKey, machine] = process.argv.slice(2);
+const [host, port, key, apiKey, machine, activityTimeout] = process.argv.slice(2);
 const pusher = new Pusher(key, {
   cluster: "", wsHost: host, wsPort: Number(port), forceTLS: false, enabledTransports: ["ws"], disableStats: true,
-  activityTimeout: 1000, pongTimeout: 5000,
+  activityTimeout: Number(activityTimeout), pongTimeout: 20000,
   channelAuthorization: {
     endpoint: `http://${host}:${port}/broadcasting/auth`,
     headers: { "X-RVM-API-KEY": apiKey, "X-Machine-UUID": machine },

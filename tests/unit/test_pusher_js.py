@@ -82,7 +82,7 @@ class PusherJs:
 
 @pytest_asyncio.fixture
 async def server() -> AsyncIterator[EventServer]:
-    async with EventServer(ping_interval_s=3.0) as made:
+    async with EventServer(ping_interval_s=2.0) as made:
         yield made
 
 
@@ -90,9 +90,9 @@ async def server() -> AsyncIterator[EventServer]:
 async def start(client_file: Path, server: EventServer) -> AsyncIterator[Callable[..., Any]]:
     running: list[PusherJs] = []
 
-    async def begin(key: str = "demo-app") -> PusherJs:
+    async def begin(key: str = "demo-app", activity_ms: int = 20_000) -> PusherJs:
         process = await asyncio.create_subprocess_exec(
-            str(NODE), str(client_file), "127.0.0.1", str(server.port), key, API_KEY, MACHINE,
+            str(NODE), str(client_file), "127.0.0.1", str(server.port), key, API_KEY, MACHINE, str(activity_ms),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         running.append(PusherJs(process))
@@ -105,8 +105,8 @@ async def start(client_file: Path, server: EventServer) -> AsyncIterator[Callabl
         await client.process.wait()
 
 
-async def connected(start: Callable[..., Any]) -> PusherJs:
-    client = await start()
+async def connected(start: Callable[..., Any], **options: Any) -> PusherJs:
+    client = await start(**options)
     await client.until(lambda what, data: (what, data) == ("state", "connected"))
     return client
 
@@ -141,11 +141,12 @@ async def test_two_of_them_whisper_and_see_each_other(start: Callable[..., Any],
     assert error["code"] == 4301
 
 
-async def test_it_stays_by_pings_both_ways(start: Callable[..., Any], server: EventServer) -> None:
-    """pusher-js asks after 1 s of silence; the server waits 3 s for a word."""
-    client = await connected(start)
+@pytest.mark.parametrize(("activity_ms", "frame"), [(1000, "pusher:pong"), (20_000, "pusher:ping")])
+async def test_it_stays_by_pings(start: Callable[..., Any], server: EventServer, activity_ms: int, frame: str) -> None:
+    """It asks after `activity_ms` of silence; the server asks after 2 s, and sends away who does not answer."""
+    client = await connected(start, activity_ms=activity_ms)
     for _ in range(2):
-        await client.until(lambda what, data: (what, data) == ("message", "pusher:pong"))
+        await client.until(lambda what, data: (what, data) == ("message", frame))
     assert server.reverb.accepted == 1
 
 

@@ -35,7 +35,7 @@ class RawSocket:
         self._sockets: dict[str, set[web.WebSocketResponse]] = {}
         self._thawed = asyncio.Event()
         self._thawed.set()
-        self.accepted = 0
+        self.accepted = self.pings = 0
 
     def routes(self) -> list[web.RouteDef]:
         """Where it answers."""
@@ -82,6 +82,7 @@ class RawSocket:
                 message = await socket.receive()
                 await self._thawed.wait()
                 if message.type is WSMsgType.PING:
+                    self.pings += 1
                     await socket.pong(message.data)
                 elif message.type in (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR):
                     return socket

@@ -89,7 +89,7 @@ class Reverb:
 
     def __post_init__(self) -> None:
         self.peers: set[Peer] = set()
-        self.accepted = 0
+        self.accepted = self.pings = 0
         self._channels: defaultdict[str, Channel] = defaultdict(Channel)
         self._thawed = asyncio.Event()
         self._thawed.set()
@@ -235,6 +235,7 @@ class Reverb:
                 data = strict_json.loads(data)
             name = frame["event"]
             if name == "pusher:ping":
+                self.pings += 1
                 await _send(peer, {"event": "pusher:pong"})
             elif name == "pusher:subscribe":
                 await self._subscribe(peer, str(data["channel"]), data.get("auth"), data.get("channel_data"))
