@@ -55,9 +55,18 @@ class ServerProcess:
         """Switch faults on; all others off."""
         self._post("/faults", faults)
 
-    def command(self, **command: Any) -> None:
-        """Have a command sent to the machine."""
-        self._post("/commands", command)
+    def command(self, envelope: str) -> None:
+        """Have a signed command sent to the machines."""
+        self._post("/commands", {"envelope": envelope})
+
+    def publish(self, channel: str, event: str, data: Any) -> None:
+        """Send an event to those who listen to a channel."""
+        self._post("/reverb/events", {"channel": channel, "event": event, "data": data})
+
+    def outcomes(self) -> dict[str, str]:
+        """How commands ended, by their id."""
+        with urllib.request.urlopen(self.url + "/reported", timeout=LIMIT_S) as answer:
+            return {row["command_id"]: row["status"] for row in json.load(answer)["outcomes"]}
 
     def ledger(self) -> dict[str, Any]:
         """Credits and balances."""

@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 from deposit_messages import enqueue
 from lifecycle_msgs.msg import Transition
-from myrvm_interfaces.msg import BufferStatus, CloudCommand, CloudStatus
-from myrvm_interfaces.srv import Authorize
+from myrvm_core.signing import SigningKey
+from myrvm_interfaces.msg import BufferStatus, CloudCommand, CloudStatus, NodeHealth
+from myrvm_interfaces.srv import Authorize, CustomerAuthorized
+from myrvm_ros.managed_node import HEARTBEAT_TOPIC
+from myrvm_sim.operator import Operator, as_yaml
 from server_process import API_KEY, ServerProcess
 
 from myrvm_ros import qos
@@ -157,19 +160,49 @@ def test_a_refused_key_keeps_the_machine_serving(
     graph.wait(lambda: settled(heard, 1), "credit after the key is known again")
 
 
-def test_commands_are_obeyed_once_and_only_those_on_the_list(
+def test_signed_commands_are_obeyed_once_others_never_and_the_server_hears_how_they_ended(
+    graph: Any, server: ServerProcess, heard: dict[str, list[Any]], tmp_path: Path
+) -> None:
+    operator, stranger = Operator([SigningKey.generate("operator-a")]), Operator([SigningKey.generate("operator-a")])
+    keys = tmp_path / "keys.yaml"
+    keys.write_text(as_yaml(operator.ring))
+    early = operator.claims("rvm-7", "show_message", {"text": "before the machine was there"})
+    server.command(operator.sign(early))
+    bring_up(graph, server.url, heartbeat_interval_s=3600.0, **{"commands.keys_file": str(keys)})
+    graph.wait(lambda: server.outcomes().get(early["command_id"]) == "done", "the command that waited")
+    # From here on by the WebSocket: the next heartbeat is an hour away.
+    orders = {text: operator.claims("rvm-7", "show_message", {"text": text}) for text in ("one", "two")}
+    for claims in (*orders.values(), *orders.values()):
+        server.command(operator.sign(claims))
+    forged = stranger.claims("rvm-7", "show_message", {"text": "forged"})
+    server.command(stranger.sign(forged))
+    other = operator.claims("rvm-8", "show_message", {"text": "for another machine"})
+    server.command(operator.sign(other))
+    graph.wait(lambda: list(server.outcomes().values()).count("refused") == 2, "both refusals")
+    told = server.outcomes()
+    assert {told[claims["command_id"]] for claims in orders.values()} == {"done"}
+    assert [command.text for command in heard["command"]] == ["before the machine was there", "one", "two"]
+
+
+def test_a_customer_whom_the_server_sends_begins_a_session(
     graph: Any, server: ServerProcess, heard: dict[str, list[Any]]
 ) -> None:
-    server.command(command_id="1", kind="SHOW_TEXT", text="hello")
-    server.command(command_id="2", kind="GIT_PULL")
+    asked: list[CustomerAuthorized.Request] = []
+
+    def authorized(
+        request: CustomerAuthorized.Request, response: CustomerAuthorized.Response
+    ) -> CustomerAuthorized.Response:
+        asked.append(request)
+        response.started = True
+        return response
+
+    graph.node.create_service(CustomerAuthorized, "deposit/authorized", authorized)
     bring_up(graph, server.url)
-    graph.wait(lambda: heard["command"], "the first command")
-    server.command(command_id="1", kind="SHOW_TEXT", text="hello")
-    server.command(command_id="3", kind="RESTART_NODE", node_name="camera")
-    graph.wait(lambda: len(heard["command"]) >= 2, "the second command")
-    told = [(command.command_id, command.kind, command.text, command.node_name) for command in heard["command"]]
-    assert told == [("1", CloudCommand.SHOW_TEXT, "hello", ""), ("3", CloudCommand.RESTART_NODE, "", "camera")]
-    assert "command not allowed" in (graph.folder / "cloud_bridge.log").read_text()
+    health = graph.listen(NodeHealth, HEARTBEAT_TOPIC, qos.HEARTBEAT)
+    graph.wait(lambda: any(_says(beat, "events", "subscribed") for beat in health), "events")
+    server.publish("private-rvm.rvm-7", "session.authorized", {"offer_id": "x" * 22, "user": {"id": "alice"}})
+    graph.wait(lambda: asked, "the customer")
+    assert (asked[0].offer_id, asked[0].account_id) == ("x" * 22, "alice")
 
 
 @pytest.mark.parametrize("victim", ["offline_buffer", "cloud_bridge"])
@@ -190,6 +223,10 @@ def test_killed_in_the_middle_of_a_post_each_deposit_is_credited_once(
         graph.bring_up("offline_buffer")
     graph.wait(lambda: settled(heard, 4), "all deposits acked")
     assert sorted(server.credited()) == ids
+
+
+def _says(beat: NodeHealth, key: str, value: str) -> bool:
+    return beat.node == "cloud_bridge" and any((pair.key, pair.value) == (key, value) for pair in beat.values)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import hashlib
 import json
 import resource
 from collections.abc import AsyncIterator
@@ -17,6 +18,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from myrvm_sim.reference_server import DEMO_KEY, ReferenceServer, made_runner
 from server_process import ServerProcess
+
+from myrvm_sim import server_faults
 
 HEADERS = {"X-RVM-API-KEY": DEMO_KEY, "X-Machine-UUID": "rvm-7"}
 
@@ -94,13 +97,15 @@ async def test_a_cut_after_the_commit_has_credited_and_one_before_has_not(http: 
         assert answer.status == 422
 
 
-async def test_a_command_is_sent_until_it_is_confirmed(http: TestClient[Any, Any]) -> None:
-    async with http.post("/commands", json={"command_id": "1", "kind": "SHOW_TEXT", "text": "hello"}) as answer:
+async def test_a_command_is_sent_until_its_outcome_is_told_by_the_machine_that_asks(http: TestClient[Any, Any]) -> None:
+    async with http.post("/commands", json={"envelope": "a.b.c"}) as answer:
         assert answer.status == 200
-    beat: dict[str, Any] = {"pending": 0, "dead": 0}
-    for received, count in (([], 1), ([], 1), (["1"], 0)):
-        _, answer = await post(http, "heartbeat", beat | {"received_commands": received})
-        assert len(answer["commands"]) == count
+    beat = {"pending": 0, "dead": 0}
+    for _ in range(2):
+        assert (await post(http, "heartbeat", beat))[1]["commands"] == ["a.b.c"]
+    outcome = {"digest": hashlib.sha256(b"a.b.c").hexdigest(), "status": "refused"}
+    await post(http, "command-outcomes", {"outcomes": [outcome]})
+    assert (await post(http, "heartbeat", beat))[1]["commands"] == []
 
 
 def test_the_process_keeps_its_ledger_and_ends_at_sigterm(tmp_path: Path) -> None:
@@ -229,3 +234,32 @@ async def test_a_bomb_takes_no_memory(bare: tuple[str, int]) -> None:
         assert await raw(port, "POST", path, bomb, {"Content-Encoding": "gzip"}) == 413
     grown_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown_kb < 50_000
+
+
+async def chunked(port: int, path: str, chunk: bytes, pause_s: float) -> int:
+    """The status of the answer to a body that does not end."""
+    head = f"POST {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+    async def pour() -> None:
+        while True:
+            writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            await writer.drain()
+            await asyncio.sleep(pause_s)
+
+    writer.write(head.encode() + b"Host: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    pouring = asyncio.ensure_future(pour())
+    try:
+        return int((await asyncio.wait_for(reader.readuntil(b"\r\n"), 30)).split()[1])
+    finally:
+        pouring.cancel()
+        await asyncio.gather(pouring, return_exceptions=True)
+        writer.close()
+
+
+async def test_a_body_without_an_end_is_cut_off(bare: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    profile, port = bare
+    path = f"/api/v1/edge/{PATHS[profile][0]}"
+    assert await chunked(port, path, b" " * 10_000, 0.0) == 413
+    monkeypatch.setattr(server_faults, "BODY_S", 0.2)
+    assert await chunked(port, path, b" ", 0.02) == 408

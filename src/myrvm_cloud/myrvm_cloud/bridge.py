@@ -1,7 +1,7 @@
 """The part of the cloud bridge that talks to the server: an asyncio task that never gives up.
 
 What it needs from the buffer and what it learns goes through `Port`; `rest_client` knows the words of the server's
-profile, `http_line` carries them, `bridge_thread` runs it for the node.
+profile, `http_line` carries them, `uplink` what goes beside.
 
 With a profile that is `once`, a deposit whose answer was lost must not be sent again. Such deposits are leased one by
 one, and the lease is the intent: a sender that dies leaves it to the buffer to set the deposit aside as uncertain.
@@ -10,9 +10,9 @@ one, and the lease is the intent: a sender that dies leaves it to the buffer to 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -28,7 +28,6 @@ from myrvm_cloud.call import Call, CallError, ErrorKind
 from myrvm_cloud.http_line import HttpLine
 from myrvm_cloud.rest_client import CommandAnswer, MachineState, RestClient, batches, outcome
 
-REMEMBERED_COMMANDS = 1000
 FAILURES_A_ROUND = 3
 
 A = TypeVar("A")
@@ -100,8 +99,8 @@ class Port(Protocol):
         """A handshake succeeded: where events come from may have changed."""
         ...
 
-    def command(self, command: contract.Command) -> None:
-        """Tell the graph; the kind is one of `CommandKind`."""
+    def command(self, envelope: str) -> None:
+        """A command has come, perhaps again: it is repeated until its outcome was told."""
         ...
 
 
@@ -140,28 +139,39 @@ class Bridge:
         self._observe = observe
         self._failures = 0
         self._figures = (0, 0, 0)
-        self._received: OrderedDict[str, CommandAnswer] = OrderedDict()
         self._answers: list[CommandAnswer] = []
+        self._next_beat_s = 0.0
         self._random = random.Random()
         self._wake = asyncio.Event()
+        self._ahead: asyncio.Future[tuple[str, list[DepositRecord]]] | None = None
 
     async def run(self) -> None:
         """Serve until cancelled. A post under way is dropped then: its lease runs out."""
         async with self._http:
-            while True:
-                try:
-                    await self._round()
-                except (CallError, StorageError) as error:
-                    await asyncio.sleep(self._failed(error))
-                except Exception:  # a defect of ours: the machine serves on, and so does the bridge
-                    self._log.exception("cloud bridge round failed")
-                    await asyncio.sleep(self._times.backoff.cap_s)
+            try:
+                while True:
+                    try:
+                        await self._round()
+                    except (CallError, StorageError) as error:
+                        await self._drop_ahead()
+                        await asyncio.sleep(self._failed(error))
+                    except Exception:  # a defect of ours: the machine serves on, and so does the bridge
+                        self._log.exception("cloud bridge round failed")
+                        await asyncio.sleep(self._times.backoff.cap_s)
+            finally:
+                if self._ahead is not None:
+                    self._ahead.cancel()
 
     def buffer_changed(self, pending: int, dead: int, uncertain: int = 0) -> None:
         """The buffer's figures; pending deposits are sent at once."""
         self._figures = (pending, dead, uncertain)
         if pending:
             self._wake.set()
+
+    def catch_up(self) -> None:
+        """Ask at once for what the server has for this machine."""
+        self._next_beat_s = 0.0
+        self._wake.set()
 
     async def authorize(self, token: str) -> contract.AuthorizeAnswer:
         """Ask who a customer is.
@@ -187,14 +197,14 @@ class Bridge:
             await self._allowing_403(self._handshake())
         await self._allowing_403(self._heartbeat())
         self._set(state=State.ONLINE)
-        next_beat = time.monotonic() + self._times.heartbeat_s
-        while time.monotonic() < next_beat:
+        self._next_beat_s = time.monotonic() + self._times.heartbeat_s
+        while time.monotonic() < self._next_beat_s:
             self._wake.clear()
             more = await self._send_deposits()
             self._failures = 0
             self._set(last_error=ErrorKind.REFUSED if self._line.forbidden else ErrorKind.NONE, consecutive_failures=0)
             if not more:
-                await _first(self._wake.wait(), next_beat - time.monotonic())
+                await _first(self._wake.wait(), self._next_beat_s - time.monotonic())
 
     async def _allowing_403(self, asking: Coroutine[Any, Any, None]) -> None:
         """The server may not serve this machine yet, such as while no technician is assigned: that is no lost line."""
@@ -221,7 +231,7 @@ class Bridge:
         began_s = time.monotonic()
         answer = await self._http.send(self.client.heartbeat(self._state(), told))
         ended_s = time.monotonic()
-        self._answers = self._answers[len(told) :]
+        self._answers = [*self._answers[len(told) :], *answer.refused]
         clock = self._http.clock
         clock.hear(answer.server_time, self.client.time_resolution_s, began_s, ended_s)
         self._set(
@@ -230,40 +240,23 @@ class Bridge:
             clock_uncertainty_s=clock.uncertainty_s,
             maintenance=answer.maintenance,
         )
-        for command in answer.commands:
-            self._take(command)
+        for command in answer.refused:
+            self._log.warning("command refused", command_id=command.command_id, kind=command.kind, why=command.refused)
+        for envelope in answer.commands:
+            self._port.command(envelope)
 
     def _state(self) -> MachineState:
         pending, dead, uncertain = self._figures
         return replace(self._observe(), pending=pending, dead=dead, uncertain=uncertain)
 
-    def _take(self, command: contract.Command) -> None:
-        known = self._received.get(command.command_id)
-        refused = known.refused if known else self.client.refusal(command)
-        answer = CommandAnswer(command.command_id, command.kind, refused)
-        if answer not in self._answers:
-            self._answers.append(answer)
-        if known is not None:
-            return
-        self._received[command.command_id] = answer
-        if len(self._received) > REMEMBERED_COMMANDS:
-            self._received.popitem(last=False)
-        if refused:
-            self._log.warning(
-                "command not allowed", command_id=command.command_id, kind=command.kind, answer=answer.refused
-            )
-            return
-        self._log.info("command received", command_id=command.command_id, kind=command.kind)
-        self._port.command(command)
-
     async def _send_deposits(self) -> bool:
-        """Lease, post, settle. True where a full batch went through, so that there may be more.
+        """Lease, post, settle. True where there may be more.
 
         Raises:
             CallError: some are not credited; they are back in the buffer, or uncertain.
             StorageError: the buffer does not answer; leases run out by themselves.
         """
-        lease_id, records = await self._port.lease(self._batch_size, self._times.lease_s, self.client.once)
+        lease_id, records = await self._lease()
         left = {record.deposit_id for record in records}
         failures: list[CallError] = []
         for batch in batches(records, self._random):
@@ -281,7 +274,28 @@ class Bridge:
             raise failures[-1]
         if left:
             raise CallError(ErrorKind.PROTOCOL, f"the server said nothing about {len(left)} deposits")
-        return len(records) == self._batch_size
+        return bool(records)
+
+    async def _lease(self) -> tuple[str, list[DepositRecord]]:
+        """Deposits to send. With a backlog the next are leased meanwhile, unless the lease is the intent to send."""
+        asked, self._ahead = self._ahead, None
+        lease_id, records = await asked if asked is not None else ("", [])
+        if not records:
+            lease_id, records = await self._ask_lease()
+        if len(records) == self._batch_size and not self.client.once:
+            self._ahead = asyncio.ensure_future(self._ask_lease())
+        return lease_id, records
+
+    def _ask_lease(self) -> Coroutine[Any, Any, tuple[str, list[DepositRecord]]]:
+        return self._port.lease(self._batch_size, self._times.lease_s, self.client.once)
+
+    async def _drop_ahead(self) -> None:
+        """What was leased for later is not sent now."""
+        asked, self._ahead = self._ahead, None
+        with contextlib.suppress(StorageError):  # that lease runs out by itself
+            lease_id, records = await asked if asked is not None else ("", [])
+            if records:
+                await self._port.nack(lease_id, [record.deposit_id for record in records], Fate.AGAIN, "not sent yet")
 
     async def _give_back(self, lease_id: str, deposit_ids: list[str], certain: bool, reason: str) -> None:
         """`certain`: a second time does no harm."""

@@ -1,41 +1,43 @@
-"""Node that keeps the line to the server; `bridge.Bridge` talks to it, `bridge_thread` runs it, offline is normal.
+"""Node that keeps the line to the server; `uplink.Uplink` talks to it in a thread of its own, offline is normal.
 
-Publishes `cloud/status` (CloudStatus) and `cloud/command` (CloudCommand). Serves `cloud/authorize` (Authorize).
-Subscribes to `buffer/status` (BufferStatus); calls `buffer/lease`, `buffer/ack` and `buffer/nack`.
+Publishes `cloud/status` (CloudStatus). Serves `cloud/authorize` (Authorize). Subscribes to `buffer/status`
+(BufferStatus); calls `buffer/lease`, `buffer/ack`, `buffer/nack`, `buffer/lease_telemetry`, `buffer/ack_telemetry` and
+`deposit/authorized` (CustomerAuthorized). What commands from afar need is in `command_services`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
-from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
 from myrvm_core.claims import machine_public_key
-from myrvm_core.deposit_record import DepositRecord
+from myrvm_core.clock import machine_clock
 from myrvm_core.environment import identity
 from myrvm_core.errors import StorageError
-from myrvm_interfaces.msg import BufferStatus, CloudCommand, CloudStatus, NodeHealth
-from myrvm_interfaces.srv import AckDeposits, Authorize, LeaseDeposits, NackDeposits
+from myrvm_interfaces.msg import BufferStatus, CloudStatus, NodeHealth
+from myrvm_interfaces.srv import Authorize, CustomerAuthorized
 from myrvm_ros.managed_node import Health, ManagedNode, run
 from myrvm_ros.stamps import to_message
-from rclpy.client import Client
 from rclpy.task import Future
 
 from myrvm_cloud import contract
 from myrvm_cloud.api_key import ApiKey
-from myrvm_cloud.bridge import Fate, Line, State
-from myrvm_cloud.bridge_thread import BridgeThread
+from myrvm_cloud.bridge import Line, State
+from myrvm_cloud.buffer_client import BufferClient
 from myrvm_cloud.call import CallError, ErrorKind
+from myrvm_cloud.command_desk import CommandDesk
+from myrvm_cloud.command_services import command_desk
 from myrvm_cloud.connection import Connection
+from myrvm_cloud.events import Event, LineChanged, LineState, SessionAuthorized
 from myrvm_cloud.settings import CloudBridgeSettings
+from myrvm_cloud.uplink_thread import UplinkThread
 from myrvm_core import paths
-from myrvm_ros import conversions, qos
+from myrvm_ros import qos
 
-BUFFER_TIMEOUT_S = 10.0
 TOKEN_CHARACTERS = 512
+SESSION_S = 5.0
 
 
 class CloudBridgeNode(ManagedNode[CloudBridgeSettings]):
@@ -52,33 +54,31 @@ class CloudBridgeNode(ManagedNode[CloudBridgeSettings]):
         hardware_id, voucher_key = identity(self.environment).hardware_id, machine_public_key(paths.data())
         self._connection = Connection(self.settings, key, hardware_id, version("myrvm_cloud"), voucher_key)
         self._line, self._since = Line(), to_message(self.now_ns())
+        self._events = LineChanged(LineState.OFFLINE)
+        self._serving = False
         self._status = self.publisher(CloudStatus, "cloud/status", qos.STATE)
-        self._commands = self.publisher(CloudCommand, "cloud/command", qos.EVENT)
-        self._buffer = {
-            kind: self.client(kind, name)
-            for kind, name in (
-                (LeaseDeposits, "buffer/lease"),
-                (AckDeposits, "buffer/ack"),
-                (NackDeposits, "buffer/nack"),
-            )
-        }
+        self._sessions = self.client(CustomerAuthorized, "deposit/authorized")
+        self._buffer = BufferClient(self, lambda: self._serving)
+        self._desk, self._trouble = self._command_desk(), ""
 
     def activate(self) -> None:
-        """Start the bridge; it waits for no network."""
+        """Start the uplink; it waits for no network."""
         self._serving = True
         self.on_release(setattr, self, "_serving", False)
         self._publish(replace(self._line, state=State.OFFLINE))
-        self._bridge = None
+        self._uplink = None
         if self.settings.server_url:
-            self._bridge = BridgeThread(lambda: self._connection.bridge(self, self._line, self.log), self.log)
-            self._bridge.start()
-            self.on_release(self._bridge.stop)
+            self._uplink = UplinkThread(
+                lambda: self._connection.uplink(self, self._desk, self._line, self.log), self.log
+            )
+            self._uplink.start()
+            self.on_release(self._uplink.stop)
             self.subscription(BufferStatus, "buffer/status", self._buffer_changed, qos.STATE)
         self.service(Authorize, "cloud/authorize", self._authorize)
 
     def health(self) -> Health:
         """WARN while offline, ERROR where the key is refused."""
-        line = self._line
+        line, desk = self._line, self._desk
         values: dict[str, float | int | str] = {
             "state": line.state.name,
             "last_error": line.last_error.name,
@@ -86,31 +86,59 @@ class CloudBridgeNode(ManagedNode[CloudBridgeSettings]):
             "clock_offset_s": round(line.clock_offset_s, 3),
             "clock_uncertainty_s": round(line.clock_uncertainty_s, 3),
             "credited": line.credited,
+            "events": self._events.state.value,
+            **(desk.figures if desk else {}),
         }
+        problem = self._problem()
+        if not problem:
+            return Health(values=values)
+        refused = line.state is State.UNAUTHORIZED
+        return Health(NodeHealth.ERROR if refused else NodeHealth.WARN, problem, values)
+
+    def _problem(self) -> str:
+        line, desk = self._line, self._desk
         if not self.settings.server_url:
-            return Health(NodeHealth.WARN, "no server: RVM_SERVER_URL is empty", values)
+            return "no server: RVM_SERVER_URL is empty"
         if line.state is State.UNAUTHORIZED:
-            return Health(NodeHealth.ERROR, "the server refuses RVM_API_KEY", values)
+            return "the server refuses RVM_API_KEY"
         if line.state is not State.ONLINE:
-            return Health(NodeHealth.WARN, f"offline, {line.consecutive_failures} failures in a row", values)
+            return f"offline, {line.consecutive_failures} failures in a row"
         if line.forbidden:
-            return Health(NodeHealth.WARN, "the server does not serve this machine now (403)", values)
-        return Health(values=values)
+            return "the server does not serve this machine now (403)"
+        if self._events.state in (LineState.ALARM, LineState.REFUSED):
+            return f"no events come from the server: {self._events.reason}"
+        return self._trouble or (desk.problem if desk else "")
+
+    def _command_desk(self) -> CommandDesk | None:
+        """Of signed commands; a disk that takes nothing keeps no deposit from being credited."""
+        if not self._connection.client.signed_commands:
+            return None
+
+        def server_offset_ns() -> int | None:
+            heard = self._line.state is State.ONLINE
+            return round(self._line.clock_offset_s * 1e9) if heard else None
+
+        try:
+            return command_desk(self, self.settings.commands, machine_clock(), server_offset_ns)
+        except StorageError as error:
+            self.log.error("no command is obeyed", error=str(error))
+            self._trouble = f"no command is obeyed: {error}"
+            return None
 
     # Messages in
 
     def _buffer_changed(self, message: BufferStatus) -> None:
-        if self._bridge is not None:
+        if self._uplink is not None:
             figures = message.pending, message.dead, message.uncertain
-            self._bridge.tell(lambda bridge: bridge.buffer_changed(*figures))
+            self._uplink.tell(lambda uplink: uplink.bridge.buffer_changed(*figures))
 
     def _authorize(self, request: Authorize.Request, response: Authorize.Response) -> Any:
-        if self._bridge is None or not 1 <= len(request.token) <= TOKEN_CHARACTERS:
-            response.reachable = self._bridge is not None and self._line.state is State.ONLINE
+        if self._uplink is None or not 1 <= len(request.token) <= TOKEN_CHARACTERS:
+            response.reachable = self._uplink is not None and self._line.state is State.ONLINE
             return response
         answered = Future(executor=self.executor)
         token = request.token
-        asked = self._bridge.ask(lambda bridge: bridge.authorize(token))
+        asked = self._uplink.ask(lambda uplink: uplink.bridge.authorize(token))
         asked.add_done_callback(
             lambda done: self.call_soon(lambda: answered.set_result(self._authorized(done, response)))
         )
@@ -136,65 +164,33 @@ class CloudBridgeNode(ManagedNode[CloudBridgeSettings]):
             self.log.error("customer not authorized", error=f"{type(error).__name__}: {error}")
         return response
 
-    # bridge.Port: called in the bridge's thread
+    # uplink.Machine: called in the uplink's thread
 
-    async def lease(self, limit: int, duration_s: float, once: bool) -> tuple[str, list[DepositRecord]]:
-        """See `bridge.Port`."""
-        response = await self._ask(LeaseDeposits, limit=limit, duration_s=duration_s, once=once)
-        try:
-            return response.lease_id, [conversions.record_from_message(record) for record in response.records]
-        except ValueError as error:
-            raise StorageError(f"buffer/lease answered nonsense: {error}") from error
-
-    async def ack(self, lease_id: str, deposit_ids: Sequence[str]) -> int:
-        """See `bridge.Port`."""
-        return (await self._ask(AckDeposits, lease_id=lease_id, deposit_ids=list(deposit_ids))).acked
-
-    async def nack(self, lease_id: str, deposit_ids: Sequence[str], fate: Fate, reason: str) -> int:
-        """See `bridge.Port`."""
-        response = await self._ask(
-            NackDeposits,
-            lease_id=lease_id,
-            deposit_ids=list(deposit_ids),
-            permanent=fate is Fate.DEAD,
-            uncertain=fate is Fate.UNCERTAIN,
-            reason=reason,
-        )
-        return response.updated
-
-    def welcomed(self, answer: contract.HandshakeAnswer) -> None:
-        """See `bridge.Port`."""
+    @property
+    def buffer(self) -> BufferClient:
+        """See `uplink.Machine`."""
+        return self._buffer
 
     def line_changed(self, line: Line) -> None:
-        """See `bridge.Port`."""
+        """See `uplink.Machine`."""
         self.call_soon(lambda: self._publish(line))
 
-    def command(self, command: contract.Command) -> None:
-        """See `bridge.Port`."""
-        message = CloudCommand(
-            stamp=to_message(self.now_ns()),
-            command_id=command.command_id,
-            kind=getattr(CloudCommand, contract.CommandKind(command.kind).value),
-            node_name=command.node_name,
-            text=command.text,
-        )
-        self.call_soon(lambda: self._commands.publish(message) if self._serving else None)
+    def heard(self, event: Event) -> None:
+        """See `uplink.Machine`."""
+        self.call_soon(lambda: self._on_event(event) if self._serving else None)
 
-    async def _ask(self, kind: Any, **fields: Any) -> Any:
-        """Ask the buffer. Raises StorageError where it does not answer."""
-        answer: concurrent.futures.Future[Any] = concurrent.futures.Future()
-        client: Client = self._buffer[kind]
+    def _on_event(self, event: Event) -> None:
+        match event:
+            case LineChanged():
+                self._events = event
+            case SessionAuthorized():
+                request = CustomerAuthorized.Request(offer_id=event.offer_id, account_id=event.user.id)
+                self.call(self._sessions, request, SESSION_S, self._on_session)
 
-        def done(response: Any | None) -> None:
-            if not answer.cancelled():
-                answer.set_result(response)
-
-        request = kind.Request(**fields)
-        self.call_soon(lambda: self.call(client, request, BUFFER_TIMEOUT_S, done) if self._serving else None)
-        response = await asyncio.wrap_future(answer)
-        if response is None:
-            raise StorageError(f"{client.srv_name} did not answer within {BUFFER_TIMEOUT_S} s")
-        return response
+    def _on_session(self, response: CustomerAuthorized.Response | None) -> None:
+        if response is None or not response.started:
+            why = "the deposit node does not answer" if response is None else f"refusal {response.refusal}"
+            self.log.warning("no session for the customer that the server sent", why=why)
 
     def _publish(self, line: Line) -> None:
         now = to_message(self.now_ns())

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 from myrvm_core.backoff import Backoff
+from myrvm_core.errors import SettingsError
+from pydantic import SecretStr
 
-from myrvm_cloud import machine_state, tls
+from myrvm_cloud import contract, machine_state, tls
 from myrvm_cloud.bridge import Bridge, BridgeTimes, Line, Port
+from myrvm_cloud.call import Call
+from myrvm_cloud.command_desk import CommandDesk
+from myrvm_cloud.event_line import EventLine, Leave
+from myrvm_cloud.event_protocol import EventProtocol
 from myrvm_cloud.http_line import HttpLimits, HttpLine, Key
 from myrvm_cloud.myrvm_server_client import MyrvmServerClient
+from myrvm_cloud.pusher import Pusher
+from myrvm_cloud.raw_events import RawEvents
+from myrvm_cloud.reconnect import Reconnect
 from myrvm_cloud.rest_client import MyrvmClient, RestClient
 from myrvm_cloud.settings import CloudBridgeSettings
+from myrvm_cloud.uplink import Machine, Uplink
+
+LEAVE_S = 8.0
+FORM = "application/x-www-form-urlencoded"
 
 
 class Connection:
@@ -41,9 +55,61 @@ class Connection:
         else:
             self.client = MyrvmClient(settings.server_url, hardware_id, software_version, voucher_key)
 
+    def uplink(self, machine: Machine, desk: CommandDesk | None, line: Line, log: Any) -> Uplink:
+        """All that one activation of the node needs; made in the event loop that runs it."""
+
+        def events(access: contract.WebSocketAccess) -> EventLine | None:
+            return self._event_line(access, log)
+
+        return Uplink(
+            lambda port: self.bridge(port, line, log), events, machine, desk, self._settings.telemetry_interval_s, log
+        )
+
     def bridge(self, port: Port, line: Line, log: Any) -> Bridge:
         """A bridge for one activation of the node."""
         settings = self._settings
+        http = self._http(self.client.base_url)
+        backoff = Backoff(settings.backoff_base_s, settings.backoff_cap_s)
+        times = BridgeTimes(settings.heartbeat_interval_s, settings.authorize_timeout_s, settings.lease_s, backoff)
+        return Bridge(self.client, http, port, times, settings.batch_size, line, log, machine_state.observe)
+
+    def _event_line(self, access: contract.WebSocketAccess, log: Any) -> EventLine | None:
+        """The line to where the server sends events; None, and a line in the log, where it may not be spoken to so."""
+        settings = self._settings
+        url = settings.ws_url or access.url
+        app_key = access.app_key or settings.ws_app_key
+        try:
+            tls.check_url(url, "url of the WebSocket")
+        except SettingsError as error:
+            log.error("no event line", error=str(error))
+            return None
+        if access.protocol == "reverb" and not settings.ws_url:
+            if not app_key:
+                log.error("no event line: the server names no Reverb application, and RVM_WS_APP_KEY is empty")
+                return None
+
+            def protocol() -> EventProtocol:
+                return Pusher(url, app_key, [access.channel])
+        else:
+            token = access.auth_token if access.auth_token.get_secret_value() else self._key.current()
+
+            def protocol() -> EventProtocol:
+                return RawEvents(url, token.get_secret_value())
+
+        backoff = Backoff(settings.backoff_base_s, settings.backoff_cap_s)
+        return EventLine(protocol, self._ask_leave, self._tls, Reconnect(backoff), log)
+
+    async def _ask_leave(self, channel: str, socket_id: str) -> Leave:
+        """Laravel's broadcasting authorisation; a call of its own, on a connection of its own."""
+        body = urlencode({"socket_id": socket_id, "channel_name": channel}).encode()
+        call = Call("POST", self._settings.ws_auth_path, _Leave.model_validate, body, content_type=FORM)
+        async with self._http(self._settings.server_url.rstrip("/")) as http:
+            answer = await http.send(call, LEAVE_S)
+        return Leave(answer.auth.get_secret_value(), answer.channel_data)
+
+    def _http(self, base_url: str) -> HttpLine:
+        settings = self._settings
+        backoff = Backoff(settings.backoff_base_s, settings.backoff_cap_s)
         backoff = Backoff(settings.backoff_base_s, settings.backoff_cap_s)
         limits = HttpLimits(
             connect_s=settings.connect_timeout_s,
@@ -55,6 +121,9 @@ class Connection:
             failures=settings.circuit_failures,
             backoff=backoff,
         )
-        http = HttpLine(self.client.base_url, self._key, self.client.hardware_id, limits, self._tls)
-        times = BridgeTimes(settings.heartbeat_interval_s, settings.authorize_timeout_s, settings.lease_s, backoff)
-        return Bridge(self.client, http, port, times, settings.batch_size, line, log, machine_state.observe)
+        return HttpLine(base_url, self._key, self.client.hardware_id, limits, self._tls)
+
+
+class _Leave(contract.Body):
+    auth: SecretStr
+    channel_data: str | None = None

@@ -10,14 +10,18 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from myrvm_cloud.command import ENVELOPE_CHARACTERS
+
 BASE_PATH = "/api/v1"
 API_KEY_HEADER = "X-RVM-API-KEY"
 MACHINE_HEADER = "X-Machine-UUID"
 
 DOCUMENT_CHARACTERS = 65_536
+COMMANDS_AT_ONCE = 16
 
 Text = Annotated[str, Field(max_length=500)]
 Key = Annotated[str, Field(min_length=1, max_length=100)]
+Envelope = Annotated[str, Field(min_length=1, max_length=ENVELOPE_CHARACTERS)]
 
 
 class Body(BaseModel):
@@ -35,10 +39,14 @@ class Handshake(Body):
 
 
 class WebSocketAccess(Body):
-    """Where the server sends events, and the token that lets this machine hear them."""
+    """Where the server sends events, and the token that lets this machine hear them.
+
+    `raw`: url is whole, the token goes into a header. `reverb`: `app_key` and `channel` belong to the url.
+    """
 
     protocol: Annotated[str, Field(pattern=r"^(raw|reverb)$")] = "raw"
     url: Text
+    app_key: Text = ""
     channel: Text = ""
     auth_token: SecretStr = SecretStr("")
 
@@ -57,38 +65,19 @@ class HandshakeAnswer(Body):
 
 
 class Heartbeat(Body):
-    """POST /edge/heartbeat: the buffer's figures, and the commands that were received."""
+    """POST /edge/heartbeat: the buffer's figures."""
 
     pending: int = Field(ge=0)
     dead: int = Field(ge=0)
     uncertain: int = Field(default=0, ge=0)
-    received_commands: list[Text] = []
-
-
-class CommandKind(str, Enum):
-    """The commands that a machine obeys; names of `msg/CloudCommand`."""
-
-    OUT_OF_SERVICE = "OUT_OF_SERVICE"
-    IN_SERVICE = "IN_SERVICE"
-    RESTART_NODE = "RESTART_NODE"
-    SHOW_TEXT = "SHOW_TEXT"
-
-
-class Command(Body):
-    """One command as the server sends it; `kind` is checked against `CommandKind` by who obeys."""
-
-    command_id: Key
-    kind: Text
-    node_name: Text = ""
-    text: Annotated[str, Field(max_length=200)] = ""
 
 
 class HeartbeatAnswer(Body):
-    """Commands that the machine has not confirmed yet, oldest first."""
+    """Commands whose outcome the server does not know yet, oldest first: each one signed document, or two of them."""
 
     server_time: float
     maintenance: bool = False
-    commands: Annotated[list[Command], Field(max_length=100)] = []
+    commands: Annotated[list[Envelope], Field(max_length=COMMANDS_AT_ONCE)] = []
 
 
 class Model(Body):

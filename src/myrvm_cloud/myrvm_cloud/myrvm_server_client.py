@@ -19,7 +19,7 @@ from myrvm_core.deposit_record import DepositRecord, SessionKind, TelemetryRecor
 from myrvm_cloud import contract
 from myrvm_cloud import myrvm_server_contract as public
 from myrvm_cloud.call import Call, NotOfferedError, compact
-from myrvm_cloud.rest_client import NS_PER_S, CommandAnswer, MachineState
+from myrvm_cloud.rest_client import NS_PER_S, Beat, CommandAnswer, MachineState
 
 GIT_PULL = "GIT_PULL"
 GIT_PULL_REFUSED = "not supported, use the signed update"
@@ -49,6 +49,7 @@ class MyrvmServerClient:
 
     profile = "myrvm-server"
     once = True
+    signed_commands = False
     time_resolution_s = 1.0
 
     def __init__(self, server_url: str, hardware_id: str, software_version: str) -> None:
@@ -93,7 +94,7 @@ class MyrvmServerClient:
             ),
         )
 
-    def heartbeat(self, machine: MachineState, answers: Sequence[CommandAnswer]) -> Call[contract.HeartbeatAnswer]:
+    def heartbeat(self, machine: MachineState, answers: Sequence[CommandAnswer]) -> Call[Beat]:
         """See `RestClient`."""
         results = [
             public.CommandResult(
@@ -211,10 +212,6 @@ class MyrvmServerClient:
         """See `RestClient`."""
         raise NotOfferedError(self.profile, "call for outcomes of commands")
 
-    def refusal(self, command: contract.Command) -> str:
-        """See `RestClient`."""
-        return GIT_PULL_REFUSED if command.kind == GIT_PULL else REFUSED
-
     def _post(
         self, path: str, body: contract.Body, read: Any, endpoint: str = "", repeatable: bool = True
     ) -> Call[Any]:
@@ -232,18 +229,11 @@ def _metrics(machine: MachineState) -> public.HealthMetrics | None:
     return public.HealthMetrics.model_validate(values) if any(value is not None for value in values.values()) else None
 
 
-def _beaten(answer: Any) -> contract.HeartbeatAnswer:
+def _beaten(answer: Any) -> Beat:
     said = public.HeartbeatAnswer.model_validate(answer)
     server_time = datetime.fromisoformat(said.server_time.replace("Z", "+00:00"))
     if server_time.tzinfo is None:
         raise ValueError("server_time has no time zone")
-    return contract.HeartbeatAnswer(
-        server_time=server_time.timestamp(),
-        commands=[
-            contract.Command(
-                command_id=command.request_id or uuid.uuid4().hex,  # handed out once: no need to know it again
-                kind=command.action or command.command,
-            )
-            for command in said.commands
-        ],
-    )
+    kinds = [(command.request_id or uuid.uuid4().hex, command.action or command.command) for command in said.commands]
+    refused = [CommandAnswer(name, kind, GIT_PULL_REFUSED if kind == GIT_PULL else REFUSED) for name, kind in kinds]
+    return Beat(server_time.timestamp(), refused=refused)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from myrvm_core.deposit_record import DepositRecord, TelemetryRecord
 
@@ -46,11 +46,21 @@ class MachineState:
 
 @dataclass(frozen=True)
 class CommandAnswer:
-    """What became of a command that came with a heartbeat; sent with the next one. Empty `refused`: it was obeyed."""
+    """Why a command without a signature, that came with a heartbeat, is not obeyed; sent with the next one."""
 
     command_id: str
     kind: str
-    refused: str = ""
+    refused: str
+
+
+@dataclass(frozen=True)
+class Beat:
+    """A heartbeat's answer; `commands` are envelopes, `refused` what came without a signature."""
+
+    server_time: float
+    maintenance: bool = False
+    commands: Sequence[str] = ()
+    refused: Sequence[CommandAnswer] = ()
 
 
 class RestClient(Protocol):
@@ -60,14 +70,15 @@ class RestClient(Protocol):
     base_url: str
     hardware_id: str
     once: bool  # the server cannot tell a repetition: a deposit whose answer is lost must not be sent again
+    signed_commands: bool  # the server hands on signed commands and takes their outcomes
     time_resolution_s: float  # of `server_time`
 
     def handshake(self, machine: MachineState) -> Call[contract.HandshakeAnswer]:
         """Say who this machine is."""
         ...
 
-    def heartbeat(self, machine: MachineState, answers: Sequence[CommandAnswer]) -> Call[contract.HeartbeatAnswer]:
-        """Say that the machine lives; `answers` to commands that need not be sent again."""
+    def heartbeat(self, machine: MachineState, answers: Sequence[CommandAnswer]) -> Call[Beat]:
+        """Say that the machine lives; `answers` to what came with the last heartbeat."""
         ...
 
     def authorize(self, token: str) -> Call[contract.AuthorizeAnswer]:
@@ -98,10 +109,6 @@ class RestClient(Protocol):
         """Tell what became of commands."""
         ...
 
-    def refusal(self, command: contract.Command) -> str:
-        """Why a command of this server is not obeyed; empty: it is."""
-        ...
-
 
 class MyrvmClient:
     """Our own contract: every call may be repeated, for deposits have keys.
@@ -115,6 +122,7 @@ class MyrvmClient:
 
     profile = "myrvm"
     once = False
+    signed_commands = True
     time_resolution_s = 0.0
 
     def __init__(self, server_url: str, hardware_id: str, software_version: str, voucher_key: str = "") -> None:
@@ -128,15 +136,10 @@ class MyrvmClient:
         """See `RestClient`."""
         return post("/edge/handshake", self._handshake, contract.HandshakeAnswer)
 
-    def heartbeat(self, machine: MachineState, answers: Sequence[CommandAnswer]) -> Call[contract.HeartbeatAnswer]:
+    def heartbeat(self, machine: MachineState, answers: Sequence[CommandAnswer]) -> Call[Beat]:
         """See `RestClient`."""
-        body = contract.Heartbeat(
-            pending=machine.pending,
-            dead=machine.dead,
-            uncertain=machine.uncertain,
-            received_commands=[answer.command_id for answer in answers],
-        )
-        return post("/edge/heartbeat", body, contract.HeartbeatAnswer)
+        body = contract.Heartbeat(pending=machine.pending, dead=machine.dead, uncertain=machine.uncertain)
+        return Call("POST", "/edge/heartbeat", _beat, body.model_dump_json().encode())
 
     def authorize(self, token: str) -> Call[contract.AuthorizeAnswer]:
         """See `RestClient`."""
@@ -175,10 +178,6 @@ class MyrvmClient:
         body = contract.CommandOutcomes(outcomes=list(outcomes))
         return post("/edge/command-outcomes", body, contract.CommandOutcomesAnswer)
 
-    def refusal(self, command: contract.Command) -> str:
-        """See `RestClient`."""
-        return "" if command.kind in set(contract.CommandKind) else "not on the list of commands"
-
 
 @dataclass
 class Outcome:
@@ -215,6 +214,11 @@ def batches(records: Sequence[DepositRecord], generator: random.Random) -> list[
     alone = [[record] for record in records if record.attempts > ALONE_AFTER_ATTEMPTS]
     generator.shuffle(alone)
     return [*([together] if together else []), *alone]
+
+
+def _beat(answer: Any) -> Beat:
+    said = contract.HeartbeatAnswer.model_validate(answer)
+    return Beat(said.server_time, said.maintenance, said.commands)
 
 
 def _deposit(record: DepositRecord) -> contract.Deposit:

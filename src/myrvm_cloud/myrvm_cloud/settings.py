@@ -53,7 +53,19 @@ class CloudBridgeSettings(Settings):
         "", "PEM file of its key; empty: it is in the certificate's file.", env="RVM_TLS_CLIENT_KEY"
     )
     ws_url: str = setting(
-        "", "WebSocket of the server; reserved, not used yet.", env="RVM_WS_URL", pattern=r"^(wss?://\S+)?$"
+        "",
+        "WebSocket with raw JSON events, instead of what the server's handshake names.",
+        env="RVM_WS_URL",
+        pattern=r"^(wss?://\S+)?$",
+    )
+    ws_app_key: str = setting(
+        "", "Reverb's application, where the server's handshake does not name it.", env="RVM_WS_APP_KEY"
+    )
+    ws_auth_path: str = setting(
+        "/broadcasting/auth", "Where leave to join a private channel is asked for.", pattern=r"^/[A-Za-z0-9/_-]+$"
+    )
+    telemetry_interval_s: float = setting(
+        60.0, "Time between two looks for measurements to send.", unit="s", minimum=0.5, maximum=86_400.0
     )
     heartbeat_interval_s: float = setting(
         30.0, "Time between two heartbeats.", unit="s", minimum=0.5, maximum=3600.0, env="HEARTBEAT_INTERVAL"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import hashlib
 import hmac
 import json
 import os
@@ -22,13 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from myrvm_cloud.command import ENVELOPE_CHARACTERS
 from myrvm_cloud.contract import (
     API_KEY_HEADER,
     BASE_PATH,
+    COMMANDS_AT_ONCE,
     MACHINE_HEADER,
     Authorize,
     AuthorizeAnswer,
-    Command,
     CommandOutcomes,
     CommandOutcomesAnswer,
     ConfigurationAnswer,
@@ -44,12 +46,19 @@ from myrvm_cloud.contract import (
     Telemetry,
     TelemetryAnswer,
     TelemetryStatus,
+    WebSocketAccess,
 )
 from myrvm_core.strict_json import StrictJsonError
 from pydantic import BaseModel, Field, ValidationError
 
+from myrvm_sim.imports import Imports
+from myrvm_sim.phone_page import PhonePage
 from myrvm_sim.public_server import PROFILE, PublicServer
+from myrvm_sim.raw_socket import RawSocket
+from myrvm_sim.reverb import Reverb
 from myrvm_sim.server_faults import BODY_BYTES, Faults, answer, error, read_json, suffer
+from myrvm_sim.visits import Account, VisitDesk
+from myrvm_sim.vouchers import VoucherOffice
 
 DEMO_KEY = "demo-key"
 MACHINE = r"[A-Za-z0-9._-]{0,100}"
@@ -63,8 +72,16 @@ CREATE TABLE IF NOT EXISTS credits (
     accepted_at REAL NOT NULL, credited_at REAL NOT NULL, body TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS telemetry (batch_id TEXT PRIMARY KEY, machine TEXT NOT NULL, body TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS outcomes (digest TEXT PRIMARY KEY, machine TEXT NOT NULL, body TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS outcomes (
+    digest TEXT NOT NULL, machine TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (machine, digest)
+);
 """
+
+
+class Order(BaseModel):
+    """Body of `POST /commands`."""
+
+    envelope: str = Field(min_length=1, max_length=ENVELOPE_CHARACTERS)
 
 
 class Batch(BaseModel):
@@ -85,8 +102,10 @@ class ReferenceServer:
     api_key: str = DEMO_KEY
     profile: str = "myrvm"
     faults: Faults = field(default_factory=Faults)
-    commands: dict[str, Command] = field(default_factory=dict)
+    commands: dict[str, str] = field(default_factory=dict)  # envelopes by their SHA-256
     maintenance: bool = False
+    events: str = "reverb"  # how machines hear of what happens: reverb, raw, or none
+    machines: set[str] = field(default_factory=set)  # that have shaken hands
     wanted: ModelsAnswer = field(default_factory=ModelsAnswer)
     configuration: ConfigurationAnswer = field(default_factory=ConfigurationAnswer)
 
@@ -97,11 +116,17 @@ class ReferenceServer:
         self.connection.executescript(_TABLES)
         self.connection.executemany("INSERT OR IGNORE INTO accounts VALUES (?, ?, ?)", DEMO_ACCOUNTS)
         self._public = PublicServer(self.connection, self.transaction)
+        self.reverb, self.raw = Reverb(self.api_key), RawSocket(self.api_key)
+        self.vouchers = VoucherOffice(self.connection, self.transaction, time.time)
+        self.visits = VisitDesk(self.connection, self.vouchers, time.time)
 
     def application(self) -> web.Application:
         """The routes."""
         application = web.Application(middlewares=[self._errors, self._guard], client_max_size=BODY_BYTES)
         application.add_routes(self._public.routes() if self.profile == PROFILE else self.routes())
+        application.add_routes(Imports(self.connection, self.transaction, self._judge).routes())
+        application.add_routes([*self.reverb.routes(), *self.raw.routes()])
+        application.add_routes(PhonePage(self.vouchers, self.visits, self._customer, self._tell).routes())
         application.add_routes(
             [
                 web.get(f"{BASE_PATH}/ledger", self._ledger),
@@ -164,9 +189,11 @@ class ReferenceServer:
         return answer(self.faults)
 
     async def _add_command(self, request: web.Request) -> web.Response:
-        command = Command.model_validate(await read_json(request))
-        self.commands[command.command_id] = command
-        return answer(command)
+        """A signed command, for the machine that it names: all get it, and the others refuse it."""
+        order = Order.model_validate(await read_json(request))
+        self.commands[hashlib.sha256(order.envelope.encode()).hexdigest()] = order.envelope
+        await self._publish("command", {"document": order.envelope})
+        return answer(order)
 
     async def _set_models(self, request: web.Request) -> web.Response:
         self.wanted = ModelsAnswer.model_validate(await read_json(request))
@@ -188,19 +215,43 @@ class ReferenceServer:
 
     async def _handshake(self, request: web.Request) -> web.Response:
         machine = Handshake.model_validate(await read_json(request))
+        self.machines.add(machine.hardware_id)
+        self.vouchers.enrol(machine.hardware_id, machine.voucher_key)
         greeting = HandshakeAnswer(
             machine_name=f"RVM {machine.hardware_id}",
             server_time=time.time(),
             maintenance=self.maintenance,
             accepts_gzip=True,
+            websocket=self._access(request, machine.hardware_id),
         )
         return answer(greeting)
 
+    def _access(self, request: web.Request, machine: str) -> WebSocketAccess | None:
+        """Where this machine hears events."""
+        root = f"ws://{request.host}"
+        if self.events == "reverb":
+            return WebSocketAccess(
+                protocol="reverb", url=root, app_key=self.reverb.app_key, channel=f"private-rvm.{machine}"
+            )
+        return WebSocketAccess(url=f"{root}/ws/{machine}") if self.events == "raw" else None
+
+    async def _publish(self, event: str, data: dict[str, str]) -> None:
+        """To every machine that listens, by either protocol."""
+        for machine in list(self.machines):
+            await self._tell(machine, event, data)
+
+    async def _tell(self, machine: str, event: str, data: dict[str, Any]) -> None:
+        await self.reverb.publish(f"private-rvm.{machine}", event, data)
+        await self.raw.send(machine, event, data)
+
     async def _heartbeat(self, request: web.Request) -> web.Response:
-        for command_id in Heartbeat.model_validate(await read_json(request)).received_commands:
-            self.commands.pop(command_id, None)
+        Heartbeat.model_validate(await read_json(request))
+        told = {digest for (digest,) in self.connection.execute(
+            "SELECT digest FROM outcomes WHERE machine = ?", (machine_of(request),)
+        )}  # fmt: skip
+        waiting = [envelope for digest, envelope in self.commands.items() if digest not in told]
         beat = HeartbeatAnswer(
-            server_time=time.time(), maintenance=self.maintenance, commands=list(self.commands.values())
+            server_time=time.time(), maintenance=self.maintenance, commands=waiting[:COMMANDS_AT_ONCE]
         )
         return answer(beat)
 
@@ -228,6 +279,8 @@ class ReferenceServer:
             reason = "this key was used for another deposit"
             return DepositResult(idempotency_key=key, status=DepositStatus.REFUSED, reason=reason)
         account_id = deposit.account_id if deposit.kind == "account" else DONATIONS
+        if deposit.kind == "voucher":
+            account_id = self.vouchers.hold(deposit, machine)
         if not self.connection.execute("SELECT 1 FROM accounts WHERE account_id = ?", (account_id,)).fetchone():
             reason = f"account {account_id!r} is not known"
             return DepositResult(idempotency_key=key, status=DepositStatus.REFUSED, reason=reason)
@@ -250,13 +303,17 @@ class ReferenceServer:
 
     async def _authorize(self, request: web.Request) -> web.Response:
         token = Authorize.model_validate(await read_json(request)).token
+        customer = self._customer(token) or self._account("account_id", self.visits.account_of(token) or "")
+        return answer(AuthorizeAnswer(**vars(customer))) if customer else error(404, "the token is not known")
+
+    def _customer(self, token: str) -> Account | None:
+        return self._account("token", token)
+
+    def _account(self, column: str, value: str) -> Account | None:
         row = self.connection.execute(
-            "SELECT account_id, display_name FROM accounts WHERE token = ?", (token,)
+            f"SELECT account_id, display_name FROM accounts WHERE {column} = ? AND token != ''", (value,)
         ).fetchone()
-        if row is None:
-            return error(404, "the token is not known")
-        balance = self._balances()[row[0]]
-        return answer(AuthorizeAnswer(account_id=row[0], display_name=row[1], balance_points=balance))
+        return Account(row[0], row[1], self._balances()[row[0]]) if row else None
 
     async def _telemetry(self, request: web.Request) -> web.Response:
         batch = Telemetry.model_validate(await read_json(request))
@@ -293,7 +350,8 @@ class ReferenceServer:
     def _balances(self) -> dict[str, int]:
         return dict(
             self.connection.execute(
-                "SELECT account_id, COALESCE(SUM(points), 0) FROM accounts LEFT JOIN credits USING (account_id)"
+                "SELECT account_id, COALESCE(SUM(points), 0) FROM accounts LEFT JOIN (SELECT account_id, points"
+                " FROM credits UNION ALL SELECT account_id, points FROM transfers) USING (account_id)"
                 " GROUP BY account_id"
             )
         )

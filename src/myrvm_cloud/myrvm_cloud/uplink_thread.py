@@ -1,4 +1,4 @@
-"""Runs a bridge for a node: an event loop in a thread of its own, started and joined by the node."""
+"""Runs an uplink for a node: an event loop in a thread of its own, started and joined by the node."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from myrvm_cloud.bridge import Bridge
+from myrvm_cloud.uplink import Uplink
 
 JOIN_TIMEOUT_S = 5.0
 
 T = TypeVar("T")
 
 
-class BridgeThread:
+class UplinkThread:
     """Owns the loop and the thread. Its methods are called by the node's thread.
 
     Args:
-        make: builds the bridge; called in the thread, within its loop.
+        make: builds the uplink; called in the thread, within its loop.
         log: of the node.
     """
 
-    def __init__(self, make: Callable[[], Bridge], log: Any) -> None:
+    def __init__(self, make: Callable[[], Uplink], log: Any) -> None:
         self._make, self._log = make, log
         self._started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), name="cloud", daemon=True)
@@ -40,22 +40,22 @@ class BridgeThread:
         if self._thread.is_alive():
             self._log.error("the thread of the cloud bridge does not end", limit_s=JOIN_TIMEOUT_S)
 
-    def tell(self, what: Callable[[Bridge], object]) -> None:
-        """Call `what` with the bridge, in its loop."""
-        self._loop.call_soon_threadsafe(lambda: what(self._bridge))
+    def tell(self, what: Callable[[Uplink], object]) -> None:
+        """Call `what` with the uplink, in its loop."""
+        self._loop.call_soon_threadsafe(lambda: what(self._uplink))
 
-    def ask(self, what: Callable[[Bridge], Coroutine[Any, Any, T]]) -> Future[T]:
-        """Run `what` with the bridge, in its loop. The future fails as the coroutine does."""
+    def ask(self, what: Callable[[Uplink], Coroutine[Any, Any, T]]) -> Future[T]:
+        """Run `what` with the uplink, in its loop. The future fails as the coroutine does."""
 
         async def asked() -> T:
-            return await what(self._bridge)
+            return await what(self._uplink)
 
         return asyncio.run_coroutine_threadsafe(asked(), self._loop)
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._bridge = self._make()
-        self._task = asyncio.ensure_future(self._bridge.run())
+        self._uplink = self._make()
+        self._task = asyncio.ensure_future(self._uplink.run())
         self._started.set()
         try:
             await self._task

@@ -1,0 +1,90 @@
+"""The buffer's services as the uplink asks them, from its own thread."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from myrvm_core.deposit_record import DepositRecord, TelemetryRecord
+from myrvm_core.errors import StorageError
+from myrvm_interfaces.srv import AckDeposits, AckTelemetry, LeaseDeposits, LeaseTelemetry, NackDeposits
+from myrvm_ros.managed_node import ManagedNode
+from rclpy.client import Client
+
+from myrvm_cloud.bridge import Fate
+from myrvm_ros import conversions
+
+TIMEOUT_S = 10.0
+MEASUREMENTS_AT_ONCE = 100
+SERVICES = {
+    LeaseDeposits: "buffer/lease",
+    AckDeposits: "buffer/ack",
+    NackDeposits: "buffer/nack",
+    LeaseTelemetry: "buffer/lease_telemetry",
+    AckTelemetry: "buffer/ack_telemetry",
+}
+
+
+class BufferClient:
+    """Made in the `configure` of its node. Every wait ends after `TIMEOUT_S`, with StorageError.
+
+    Args:
+        node: asks.
+        serving: whether it still does; one that was deactivated meanwhile asks nobody.
+    """
+
+    def __init__(self, node: ManagedNode[Any], serving: Callable[[], bool]) -> None:
+        self._node, self._serving = node, serving
+        self._clients: dict[type, Client] = {kind: node.client(kind, name) for kind, name in SERVICES.items()}
+
+    async def lease(self, limit: int, duration_s: float, once: bool) -> tuple[str, list[DepositRecord]]:
+        """See `bridge.Port`."""
+        response = await self._ask(LeaseDeposits, limit=limit, duration_s=duration_s, once=once)
+        try:
+            return response.lease_id, [conversions.record_from_message(record) for record in response.records]
+        except ValueError as error:
+            raise StorageError(f"buffer/lease answered nonsense: {error}") from error
+
+    async def ack(self, lease_id: str, deposit_ids: Sequence[str]) -> int:
+        """See `bridge.Port`."""
+        return (await self._ask(AckDeposits, lease_id=lease_id, deposit_ids=list(deposit_ids))).acked
+
+    async def nack(self, lease_id: str, deposit_ids: Sequence[str], fate: Fate, reason: str) -> int:
+        """See `bridge.Port`."""
+        response = await self._ask(
+            NackDeposits,
+            lease_id=lease_id,
+            deposit_ids=list(deposit_ids),
+            permanent=fate is Fate.DEAD,
+            uncertain=fate is Fate.UNCERTAIN,
+            reason=reason,
+        )
+        return response.updated
+
+    async def lease_telemetry(self) -> tuple[str, list[TelemetryRecord]]:
+        """See `uplink.Machine`."""
+        response = await self._ask(LeaseTelemetry, limit=MEASUREMENTS_AT_ONCE)
+        return response.batch_id, [conversions.telemetry_from_message(record) for record in response.records]
+
+    async def ack_telemetry(self, batch_id: str) -> None:
+        """See `uplink.Machine`."""
+        await self._ask(AckTelemetry, batch_id=batch_id)
+
+    async def _ask(self, kind: Any, **fields: Any) -> Any:
+        answer: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        client, request = self._clients[kind], kind.Request(**fields)
+
+        def done(response: Any | None) -> None:
+            if answer.set_running_or_notify_cancel():
+                answer.set_result(response)
+
+        self._node.call_soon(lambda: self._node.call(client, request, TIMEOUT_S, done) if self._serving() else None)
+        try:
+            response = await asyncio.wait_for(asyncio.wrap_future(answer), TIMEOUT_S + 1.0)
+        except asyncio.TimeoutError:
+            response = None
+        if response is None:
+            raise StorageError(f"{client.srv_name} did not answer within {TIMEOUT_S} s")
+        return response

@@ -1,0 +1,238 @@
+"""All that goes between the machine and its server, in one event loop: deposits, events, commands, measurements.
+
+`Bridge` keeps the line and has deposits credited; beside it run the WebSocket on which events come, the desk that obeys
+signed commands, and what tells the server of their outcomes and sends measurements. None of these holds up deposits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
+
+from myrvm_core.backoff import Backoff
+from myrvm_core.deposit_record import DepositRecord, TelemetryRecord
+from myrvm_core.errors import RvmError
+
+from myrvm_cloud import contract
+from myrvm_cloud.bridge import Bridge, Fate, Line, Port, State
+from myrvm_cloud.call import NotOfferedError
+from myrvm_cloud.command_desk import CommandDesk
+from myrvm_cloud.event_line import EventLine
+from myrvm_cloud.events import (
+    CatchUp,
+    CommandDocument,
+    CommandRefused,
+    ConfigUpdate,
+    Event,
+    LineChanged,
+    Maintenance,
+    PeerError,
+    SessionAuthorized,
+)
+
+LOOK_S = 0.5
+BACKOFF = Backoff(1.0, 60.0)
+OUTCOMES_AT_ONCE = 100
+
+
+class Buffer(Protocol):
+    """The offline buffer. What is awaited fails with StorageError."""
+
+    async def lease(self, limit: int, duration_s: float, once: bool) -> tuple[str, list[DepositRecord]]:
+        """See `bridge.Port`."""
+        ...
+
+    async def ack(self, lease_id: str, deposit_ids: Sequence[str]) -> int:
+        """See `bridge.Port`."""
+        ...
+
+    async def nack(self, lease_id: str, deposit_ids: Sequence[str], fate: Fate, reason: str) -> int:
+        """See `bridge.Port`."""
+        ...
+
+    async def lease_telemetry(self) -> tuple[str, list[TelemetryRecord]]:
+        """Measurements under an id made once; the same until they are acknowledged. An empty id: none."""
+        ...
+
+    async def ack_telemetry(self, batch_id: str) -> None:
+        """The server has them."""
+        ...
+
+
+class Machine(Protocol):
+    """The graph as the uplink sees it."""
+
+    @property
+    def buffer(self) -> Buffer:
+        """Where deposits and measurements wait."""
+        ...
+
+    def line_changed(self, line: Line) -> None:
+        """Tell the graph."""
+        ...
+
+    def heard(self, event: Event) -> None:
+        """An event that the graph should know: a customer, a result, something to show, the state of the WebSocket."""
+        ...
+
+
+class Uplink:
+    """Made and run in one event loop.
+
+    Args:
+        bridge: makes the bridge with its port.
+        events: makes the WebSocket's line to what the server's handshake has named; None where it can have none.
+        machine: the graph.
+        desk: of commands; None where the server's profile has none that are signed.
+        telemetry_s: between two looks for measurements.
+        log: of the node.
+    """
+
+    def __init__(
+        self,
+        bridge: Callable[[Port], Bridge],
+        events: Callable[[contract.WebSocketAccess], EventLine | None],
+        machine: Machine,
+        desk: CommandDesk | None,
+        telemetry_s: float,
+        log: Any,
+    ) -> None:
+        self._machine, self._desk, self._telemetry_s, self._log = machine, desk, telemetry_s, log
+        self._make_events = events
+        self._access: asyncio.Queue[contract.WebSocketAccess] = asyncio.Queue()
+        self._known_access: contract.WebSocketAccess | None = None
+        self._online = asyncio.Event()
+        self.bridge = bridge(self)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        tasks = [self.bridge.run(), self._hear_events(), self._send_telemetry()]
+        if self._desk is not None:
+            tasks += [self._desk.run(), self._tell_outcomes(self._desk)]
+        await _together(tasks)
+
+    # bridge.Port
+
+    async def lease(self, limit: int, duration_s: float, once: bool) -> tuple[str, list[DepositRecord]]:
+        """See `bridge.Port`."""
+        return await self._machine.buffer.lease(limit, duration_s, once)
+
+    async def ack(self, lease_id: str, deposit_ids: Sequence[str]) -> int:
+        """See `bridge.Port`."""
+        return await self._machine.buffer.ack(lease_id, deposit_ids)
+
+    async def nack(self, lease_id: str, deposit_ids: Sequence[str], fate: Fate, reason: str) -> int:
+        """See `bridge.Port`."""
+        return await self._machine.buffer.nack(lease_id, deposit_ids, fate, reason)
+
+    def line_changed(self, line: Line) -> None:
+        """See `bridge.Port`."""
+        (self._online.set if line.state is State.ONLINE else self._online.clear)()
+        self._machine.line_changed(line)
+
+    def welcomed(self, answer: contract.HandshakeAnswer) -> None:
+        """See `bridge.Port`."""
+        if answer.websocket is not None and answer.websocket != self._known_access:
+            self._known_access = answer.websocket
+            self._access.put_nowait(answer.websocket)
+
+    def command(self, envelope: str) -> None:
+        """See `bridge.Port`."""
+        if self._desk is not None:
+            self._desk.receive(envelope)
+
+    # Events
+
+    async def _hear_events(self) -> None:
+        """Listen to where the last handshake has sent us."""
+        listening: asyncio.Future[None] | None = None
+        try:
+            while True:
+                access = await self._access.get()
+                if listening is not None:
+                    await _end(listening)
+                line = self._make_events(access)
+                listening = None if line is None else asyncio.ensure_future(_together([line.run(), self._listen(line)]))
+        finally:
+            if listening is not None:
+                await _end(listening)
+
+    async def _listen(self, line: EventLine) -> None:
+        async for event in line:
+            self._take(event)
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case CommandDocument() | ConfigUpdate() | Maintenance():
+                self.command(event.document)
+            case CatchUp():
+                self.bridge.catch_up()
+            case CommandRefused():
+                self._log.warning("command refused", command=event.command, request=event.request_id, why=event.reason)
+            case PeerError():
+                self._log.warning("the server complains", code=event.code, message=event.message)
+            case LineChanged():
+                self._log.info("event line", state=event.state.value, reason=event.reason)
+                self._machine.heard(event)
+            case _:
+                if isinstance(event, SessionAuthorized):
+                    self._log.info("customer came by the server", session_id=event.session_id)
+                self._machine.heard(event)
+
+    # What is sent beside the deposits
+
+    async def _tell_outcomes(self, desk: CommandDesk) -> None:
+        failures = 0
+        while True:
+            await self._online.wait()
+            outcomes = desk.outcomes()[:OUTCOMES_AT_ONCE]
+            if not outcomes:
+                await asyncio.sleep(LOOK_S)
+                continue
+            bodies = [contract.CommandOutcome.model_validate(outcome.model_dump(mode="json")) for outcome in outcomes]
+            try:
+                answer = await self.bridge.ask(self.bridge.client.command_outcomes(bodies))
+                await desk.confirmed(answer.recorded)
+                failures = 0
+            except NotOfferedError:
+                return
+            except RvmError as error:
+                failures = await self._back_off("outcomes of commands", error, failures)
+
+    async def _send_telemetry(self) -> None:
+        failures = 0
+        while True:
+            await asyncio.sleep(self._telemetry_s)
+            await self._online.wait()
+            try:
+                batch_id, records = await self._machine.buffer.lease_telemetry()
+                while batch_id:
+                    await self.bridge.ask(self.bridge.client.telemetry(batch_id, records))
+                    await self._machine.buffer.ack_telemetry(batch_id)
+                    batch_id, records = await self._machine.buffer.lease_telemetry()
+                failures = 0
+            except RvmError as error:
+                failures = await self._back_off("measurements", error, failures)
+
+    async def _back_off(self, what: str, error: RvmError, failures: int) -> int:
+        if failures == 0:
+            self._log.warning("not sent now", what=what, error=str(error))
+        await asyncio.sleep(BACKOFF.delay_s(failures))
+        return failures + 1
+
+
+async def _together(coroutines: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Run all; when one fails or the owner cancels, end the others before this returns."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _end(task: asyncio.Future[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
