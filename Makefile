@@ -5,7 +5,7 @@ SETUP := $(PYTHON) deploy/desk/setup.py
 IN_DESK := . .venv/desk.sh &&
 CODE := src deploy launch tests models
 
-.PHONY: help setup demo desk test lint format bench powercut kills soak device-vm lock clean
+.PHONY: help setup demo desk test lint format bench powercut kills chaos soak device-vm lock clean
 
 help:  ## List the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 10
@@ -45,6 +45,12 @@ powercut:  ## Cut the power 1,000 times in process and 100 times with real proce
 kills:  ## Kill and freeze each node at each state of a deposit, 20 times each, audit; goes on where it stopped (hours)
 	@$(SETUP) dev
 	@$(IN_DESK) python tests/soak/kills.py $(ARGS)
+
+chaos:  ## Kill buffer, bridge and server 1,000 times under a lying network, in both profiles, and the real nodes 120 times (half an hour)
+	@$(SETUP) dev
+	@$(IN_DESK) python tests/soak/chaos.py --kills 1000 $(ARGS)
+	@$(IN_DESK) python tests/soak/chaos.py --kills 1000 --profile myrvm-server $(ARGS)
+	@$(IN_DESK) python tests/soak/chaos.py --kills 120 --nodes $(ARGS)
 
 soak:  ## An hour of deposits with both cores saturated: no false restart, nothing grows (ARGS="--minutes 10")
 	@$(SETUP) dev

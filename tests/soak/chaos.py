@@ -50,6 +50,7 @@ KEEP = (0.0, 0.2, 0.5, 0.8)
 ENDINGS = {Stage.TAKEN: 90, Stage.RETURNED: 5, Stage.UNRESOLVED: 5}
 ROUND_KILLS = 25
 PAUSE_S, DOWN_S = 0.5, 0.2
+UP_FIRST = 0.8  # the other kills may come while the buffer is still starting
 LIMIT_S = 60.0
 ALONE_AFTER = 3  # deposits that have failed so often go alone, in any order
 ONCE = "myrvm-server"
@@ -71,8 +72,9 @@ class Ledger:
 class Hosted:
     """The processes without ROS."""
 
-    def __init__(self, folder: Path, profile: str, chance: random.Random) -> None:
+    def __init__(self, folder: Path, profile: str, chance: random.Random, defect: str = "") -> None:
         self.data, self._folder, self._profile, self._chance = folder / "data", folder, profile, chance
+        self._defect = defect
         self.data.mkdir()
         self._processes: dict[str, Any] = {}
         self._disks: tuple[Disk, Disk] | None = None
@@ -96,7 +98,7 @@ class Hosted:
         if name == "buffer":
             record.unlink(missing_ok=True)
             self._disks = Disk(self.data, False), Disk(self.data, True)
-            target, arguments = buffer_process, (self.data, self._socket, record)
+            target, arguments = buffer_process, (self.data, self._socket, record, self._defect)
         elif name == "bridge":
             target, arguments = bridge_process, (self.proxy_url, self._socket, self._profile)
         else:
@@ -207,10 +209,13 @@ class Campaign:
             except BaseException as error:
                 failures.append(f"a customer gave up: {type(error).__name__}: {error}")
 
+        call = self._machine.caller()
         thread = threading.Thread(target=bring)
         thread.start()
         self._proxy.calm = False
         for _ in range(kills):
+            if self._chance.random() < UP_FIRST:
+                wait(lambda: self._answers(call), "buffer")
             time.sleep(self._chance.uniform(0.0, PAUSE_S))
             victim = self._chance.choices(list(VICTIMS), list(VICTIMS.values()))[0]
             self._machine.kill(victim)
@@ -241,6 +246,12 @@ class Campaign:
                 if ids:
                     call("decide", decision=int(decision), ids=ids)
         self.problems.append("uncertain deposits do not end on a calm line")
+
+    @staticmethod
+    def _answers(call: Callable[..., Any]) -> bool:
+        with suppress(StorageError):
+            return bool(call("status"))
+        return False
 
     def _rest(self, call: Callable[..., Any]) -> None:
         def quiet() -> bool:
@@ -329,10 +340,13 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--profile", choices=("myrvm", ONCE), default="myrvm")
     parser.add_argument("--nodes", action="store_true", help="the real nodes, no power cuts")
+    parser.add_argument("--defect", choices=("doubled", "forgotten"), default="", help="one that has to be seen")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     arguments = parser.parse_args()
     chance = random.Random(arguments.seed)
     print(f"seed {arguments.seed}", flush=True)
+    if arguments.defect == "forgotten":
+        VICTIMS["power"] = 9  # only a power cut shows it
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as name, ExitStack() as stack:
         folder = Path(name)
@@ -342,7 +356,7 @@ def main() -> None:
             machine: Any = Nodes(folder, arguments.profile, chance)
             VICTIMS.pop("power")
         else:
-            machine = Hosted(folder, arguments.profile, chance)
+            machine = Hosted(folder, arguments.profile, chance, arguments.defect)
         stack.callback(machine.close)
         target = f"http://127.0.0.1:{machine.port}"
         proxy = stack.enter_context(HttpChaos(target, arguments.seed, arguments.profile != ONCE))

@@ -30,6 +30,8 @@ from myrvm_cloud import contract
 
 sys.path.append(str(Path(__file__).parents[1] / "powercut"))
 
+from disk import Recorder  # pyright: ignore[reportMissingImports]
+
 KEY = "chaos-key"
 LEASE_S = 1.5
 ANSWER_S = 5.0
@@ -37,13 +39,16 @@ STATUS_S = 0.05
 LINE_BYTES = 1 << 22
 
 
-def buffer_process(folder: Path, path: Path, record: Path | None) -> None:
-    """Own the buffer's file; `record`: where the recorder writes what becomes of the disk."""
-    if record is not None:
-        from disk import Recorder  # pyright: ignore[reportMissingImports]
+def buffer_process(folder: Path, path: Path, record: Path, defect: str) -> None:
+    """Own the buffer's file; `record`: where the recorder writes what becomes of the disk.
 
-        Recorder().start(folder, record)
+    A defect shows that the campaign sees one: "doubled" sends again what must be sent once only, "forgotten" does not
+    sync.
+    """
+    Recorder().start(folder, record)
     buffer = DepositBuffer(folder / "deposits.db", 1000, 30.0, time.time_ns())
+    if defect == "forgotten":
+        buffer._connection.execute("PRAGMA synchronous=OFF")
 
     def answer(asked: dict[str, Any]) -> Any:
         now_ns = time.time_ns()
@@ -55,7 +60,8 @@ def buffer_process(folder: Path, path: Path, record: Path | None) -> None:
             case "update":
                 return buffer.update(asked["id"], Stage(asked["stage"]), True, now_ns)
             case "lease":
-                lease_id, records = buffer.lease(asked["limit"], int(asked["duration_s"] * 1e9), now_ns, asked["once"])
+                once = asked["once"] and defect != "doubled"
+                lease_id, records = buffer.lease(asked["limit"], int(asked["duration_s"] * 1e9), now_ns, once)
                 return lease_id, [row_of(record, 0) | {"attempts": record.attempts} for record in records]
             case "ack":
                 return buffer.ack(asked["ids"], now_ns)
