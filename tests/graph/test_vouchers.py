@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from myrvm_interfaces.msg import Session, SessionOffer
 from myrvm_interfaces.msg import Voucher as VoucherMessage
 from myrvm_interfaces.srv import Authorize, CustomerAuthorized, DismissVoucher, EndSession, StartSession
 from played_cabinet import SHORT, PlayedCabinet, lease
+from server_process import API_KEY, ServerProcess
 
 from myrvm_ros import qos
 
@@ -207,3 +211,43 @@ def test_tokens_and_codes_with_the_server_and_without(graph: Any, tmp_path: Path
         CustomerToken(account_id="budi", expires_at=2**33).sign(SigningKey.generate("server-1")),
     ):
         assert refusal(kind=account, token=bad) == request.REFUSED_NOT_AUTHORIZED
+
+
+def test_from_a_machine_without_a_network_to_an_account(
+    graph: Any, server: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RVM_API_KEY", API_KEY)
+    monkeypatch.setenv("HARDWARE_ID", "rvm-7")
+    server.faults(down=True)
+    phones = Phones(graph)
+    graph.bring_up("offline_buffer")
+    graph.bring_up("cloud_bridge", server_url=server.url, backoff_base_s=0.05, backoff_cap_s=0.3)
+    graph.bring_up("deposit", **SETTINGS | {"server_url": server.url, "authorize_s": 30.0})
+    phones.wait_for(State.IDLE)
+    started = phones.start(kind=Session.KIND_ACCOUNT, token="token-alice", or_voucher=True)
+    assert started.session.kind == Session.KIND_VOUCHER
+    phones.enter()
+    phones.take()
+    assert phones.end(started.session).ended
+    page, document = phones.wait_for_voucher().link.split("#")
+    assert page == f"{server.url}/v"
+
+    def app(call: str, document: str) -> int:
+        body = json.dumps({"token": "token-alice", "document": document}).encode()
+        try:
+            with urllib.request.urlopen(f"{server.url}/api/v1/app/{call}", body, timeout=60.0) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    assert app("redeem", document) == 422, "a machine that was never online"
+    server.faults()
+    graph.wait(lambda: app("redeem", document) == 200, "the machine to be known")
+    graph.wait(lambda: server.credited(), "the deposit at the server")
+    assert server.ledger()["balances"] == {"alice": 10, "budi": 0, "donations": 0, "unclaimed": 0}
+
+    def begun() -> bool:
+        app("session", phones.offers[-1].link.split("#")[1])  # again: before the bridge listens an event is lost
+        return phones.states[-1].session.account_id == "alice"
+
+    graph.wait(begun, "the session that the app has begun")
