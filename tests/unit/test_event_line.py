@@ -228,6 +228,14 @@ async def test_a_server_that_freezes_is_left(server: EventServer) -> None:
         await heard.state(LineState.SUBSCRIBED)
 
 
+async def test_a_server_that_says_no_welcome_is_left(server: EventServer) -> None:
+    await server.reverb.break_it(ReverbFaults(no_welcome=True))
+    async with Listener(pusher(server, PUBLIC, times=QUICK)) as heard:
+        await heard.until(lambda: "no word from the server" in heard.line.reason)
+        await server.reverb.break_it(ReverbFaults())
+        await heard.state(LineState.SUBSCRIBED)
+
+
 async def test_cuts_refusals_and_restarts_are_survived(server: EventServer) -> None:
     async with (
         FaultProxy("127.0.0.1", server.port) as proxy,
