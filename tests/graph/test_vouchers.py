@@ -146,6 +146,20 @@ def test_nobody_begins_before_the_last_customer_has_seen_his_voucher(graph: Any)
     assert answer.refusal == StartSession.Request.REFUSED_BUSY, "the session has not rested"
 
 
+def test_a_server_that_knows_no_offers_opens_sessions_but_ends_none(graph: Any) -> None:
+    phones = Phones(graph)
+    graph.bring_up("offline_buffer")
+    graph.bring_up("deposit", **SETTINGS | {"server_profile": "myrvm-server"})
+    phones.wait_for(State.IDLE)
+    assert not phones.offers[-1].offer_id
+    assert phones.start(kind=Session.KIND_VOUCHER).refusal == StartSession.Request.REFUSED_INVALID
+    offline = phones.start(kind=Session.KIND_ACCOUNT, token="who", or_voucher=True)
+    assert offline.refusal == StartSession.Request.REFUSED_OFFLINE, "that server redeems no vouchers"
+    for account_id, begun in (("7", True), ("8", False)):
+        authorized = CustomerAuthorized.Request(account_id=account_id)
+        assert phones.graph.call(CustomerAuthorized, "deposit/authorized", authorized).started is begun
+
+
 def test_an_offer_begins_one_session(phones: Phones) -> None:
     phones.graph.wait(lambda: phones.offers and phones.offers[-1].offer_id, "an offer")
     offer = phones.offers[-1]

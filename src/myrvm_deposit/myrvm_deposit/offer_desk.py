@@ -20,7 +20,7 @@ class OfferDesk:
         self._node, self._identity = node, identity
         self._topic = node.publisher(SessionOffer, "deposit/offer", qos.STATE)
         self._offers: Offers | None = None
-        if identity.key is not None and node.settings.server_url:
+        if identity.key is not None and node.settings.server_url and not node.settings.unasked_sessions:
             self._offers = Offers(identity.key, identity.name, node.settings.offer_s)
 
     def begin(self) -> None:

@@ -98,7 +98,7 @@ class SessionServices:
             except SignatureError as error:
                 self._node.log.warning("token refused", error=str(error))
                 refusal = REFUSED.REFUSED_NOT_AUTHORIZED
-        if request.kind == SessionKind.VOUCHER or (request.or_voucher and self._any_vouchers):
+        if request.kind == SessionKind.VOUCHER or (request.or_voucher and self._vouchers.possible):
             return REFUSED.REFUSED_NONE, SessionKind.VOUCHER, ""
         return refusal, SessionKind.NONE, ""
 
@@ -111,7 +111,8 @@ class SessionServices:
         elif not unasked and not self._offers.good(request.offer_id):
             refusal = REFUSED.REFUSED_OFFER
         else:
-            refusal = self._occupied(SessionKind.ACCOUNT)
+            # On a public channel anybody can send such an event: it ends nobody's session.
+            refusal = self._occupied(SessionKind.NONE if unasked else SessionKind.ACCOUNT)
         self._answer(response, refusal, SessionKind.ACCOUNT, request.account_id)
         if response.started:
             self._offers.take(request.offer_id)
@@ -129,17 +130,13 @@ class SessionServices:
         return response
 
     @property
-    def _any_vouchers(self) -> bool:
-        return self._vouchers.possible and self._node.settings.vouchers != "never"
-
-    @property
     def _unasked_vouchers(self) -> bool:
         return self._node.settings.vouchers == "always"
 
     def _invalid(self, request: StartSession.Request) -> int:
         account = request.kind == SessionKind.ACCOUNT
         known_kind = account or request.kind == SessionKind.DONATION
-        known_kind = known_kind or (request.kind == SessionKind.VOUCHER and self._any_vouchers)
+        known_kind = known_kind or (request.kind == SessionKind.VOUCHER and self._vouchers.possible)
         if not known_kind or account != bool(request.token) or len(request.token) > LONGEST_TOKEN:
             return REFUSED.REFUSED_INVALID
         return REFUSED.REFUSED_NONE

@@ -41,8 +41,8 @@ class DepositSettings(Settings):
     offer_s: float = setting(120.0, "A session's offer can be scanned for so long.", unit="s", minimum=10, maximum=3600)
     next_user_s: float = setting(10.0, "A session that rests for so long may be ended by the next user.", unit="s",
                                  minimum=0, maximum=3600)  # fmt: skip
-    unasked_sessions: bool = setting(False, "Take session.authorized without an offer, as a server sends it that knows"
-                                     " none (profile myrvm-server).")  # fmt: skip
+    server_profile: str = setting("myrvm", "What the server speaks; myrvm-server knows neither vouchers nor offers.",
+                                  env="RVM_SERVER_PROFILE", pattern=r"^(myrvm|myrvm-server)$")  # fmt: skip
     keys_file: str = setting("config/keys.yaml", "Public keys that are trusted; purpose customer: tokens that hold"
                              " offline. It need not be there.", pattern=r".+")  # fmt: skip
 
@@ -63,6 +63,11 @@ class DepositSettings(Settings):
     def prices(self) -> dict[str, int]:
         """Points by class, of those that are worth something else than `points_per_item`."""
         return {name: int(points) for name, _, points in (row.partition("=") for row in self.points_by_class if row)}
+
+    @property
+    def unasked_sessions(self) -> bool:
+        """Whether the server opens sessions without an offer of this machine's, and redeems no vouchers."""
+        return self.server_profile == "myrvm-server"
 
     @property
     def timing(self) -> Timing:

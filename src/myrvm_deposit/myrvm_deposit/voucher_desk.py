@@ -40,8 +40,9 @@ class VoucherDesk:
 
     @property
     def possible(self) -> bool:
-        """Whether vouchers can be signed here."""
-        return self._identity.key is not None
+        """Whether vouchers can be signed here, and redeemed there."""
+        settings = self._node.settings
+        return self._identity.key is not None and settings.vouchers != "never" and not settings.unasked_sessions
 
     def begin(self, machine: DepositMachine, recovering: Mapping[str, Show]) -> None:
         """Serve `machine`; `recovering` are deposits that a crash has left behind and that are not told yet.
