@@ -55,7 +55,7 @@ def bare_insert(file: Path) -> Callable[[], None]:
         made = record()
         values = (made.deposit_id, 1, made.session.session_id, "alice", 1, "mineral", 0.875, 5, 0.02)
         rest = (made.accepted_at_ns, "net", "1", "f" * 64, 123_456_789, 1, 0, "held", 0, "", 0, 0, 1, "")
-        connection.execute(statement, (*values, *rest, made.accepted_monotonic_ns, made.boot_id, 0, None))
+        connection.execute(statement, (*values, *rest, made.accepted_monotonic_ns, made.boot_id, 0, None, 0, 0))
 
     return insert
 
