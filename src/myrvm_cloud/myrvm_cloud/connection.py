@@ -91,9 +91,10 @@ class Connection:
             def protocol() -> EventProtocol:
                 return Pusher(url, app_key, [access.channel])
         else:
-            token = access.auth_token if access.auth_token.get_secret_value() else self._key.current()
 
             def protocol() -> EventProtocol:
+                # Read at each connection: a key that was replaced counts from the next one on.
+                token = access.auth_token if access.auth_token.get_secret_value() else self._key.current()
                 return RawEvents(url, token.get_secret_value())
 
         backoff = Backoff(settings.backoff_base_s, settings.backoff_cap_s)
