@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from deposit_messages import deposit, enqueue
 from lifecycle_msgs.msg import Transition
 from myrvm_cloud.audit_log import entries
 from myrvm_cloud.buffer_access import InUseError, audit_folder, claimed
+from myrvm_cloud.buffer_cli import app as buffer_commands
+from myrvm_cloud.export import deposits as deposits_of
 from myrvm_core.clock import LinuxKernel
 from myrvm_interfaces.msg import BufferStatus, CloudStatus, DepositRecord, OperatingLimits, TelemetryRecord
 from myrvm_interfaces.srv import (
@@ -24,6 +27,7 @@ from myrvm_interfaces.srv import (
     NackDeposits,
     UpdateDeposit,
 )
+from typer.testing import CliRunner
 
 from myrvm_core import paths
 from myrvm_ros import qos
@@ -157,3 +161,23 @@ def test_what_was_sent_once_is_never_sent_again_by_itself_and_a_technician_decid
     assert [(line["decision"], line["ids"], line["who"]) for line in lines] == [
         ("credited", ids[:1], "budi"), ("not_credited", ids[1:2], "budi")
     ]  # fmt: skip
+
+
+def test_a_technician_s_command_beside_the_running_machine_goes_through_the_node(graph: Any, tmp_path: Path) -> None:
+    graph.bring_up("offline_buffer")
+    ids = enqueue(graph, range(3))
+
+    def rvm(*arguments: str) -> str:
+        result = CliRunner().invoke(buffer_commands, [*arguments])
+        assert result.exit_code == 0, (result.output, result.exception)
+        return result.output
+
+    rvm("park", ids[2], "--who", "budi", "--reason", "asked")
+    assert f"{ids[2]}" in rvm("list", "-s", "dead")
+    rvm("export", "--signed", str(tmp_path / "stick"), "--who", "budi")
+    leased = graph.call(LeaseDeposits, "buffer/lease", LeaseDeposits.Request(limit=9, duration_s=9.0))
+    assert [row.deposit_id for row in leased.records] == ids[:2]
+    lines = [entry for entry in entries(audit_folder()) if entry["kind"] == "deposits"]
+    assert [(line["decision"], line["count"]) for line in lines] == [("park", 1), ("exported", 2)]
+    with (tmp_path / "stick").open("rb") as file:
+        assert [row["idempotency_key"] for row in deposits_of(file)] == ids[:2]
