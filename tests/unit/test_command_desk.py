@@ -7,7 +7,7 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,14 @@ from myrvm_cloud.command import ENVELOPE_CHARACTERS, KINDS, Outcome, Status
 from myrvm_cloud.command_check import Moment
 from myrvm_cloud.maintenance import Window
 from myrvm_core.configuration import default_files, settings
-from myrvm_core.errors import RvmError, StorageError
+from myrvm_core.errors import RvmError, SettingsError, StorageError
 from myrvm_core.machine_mode import Mode
+from myrvm_core.settings import Settings
 from myrvm_core.signing import SigningKey
 from myrvm_deposit.settings import DepositSettings
 from myrvm_sim.operator import Operator, as_yaml, ring
 
+from myrvm_cloud import config_update
 from myrvm_core import durable
 
 OPERATOR = Operator([SigningKey.generate("a"), SigningKey.generate("b")])
@@ -607,6 +609,19 @@ async def test_what_the_environment_fixes_is_not_changed(machine: Machine, monke
     monkeypatch.setenv("DETECTION_THRESHOLD", "0.6")
     outcome = await sent(machine, signed("config_update", {"patch": {"detector": {"threshold": 0.8}}}))
     assert "fixed on this machine by DETECTION_THRESHOLD" in outcome.reason
+
+
+async def test_what_does_not_go_together_over_nodes_changes_nothing(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judged(nodes: Mapping[str, Settings]) -> None:
+        if nodes["deposit"].model_dump()["show_s"] == 3.0:
+            raise SettingsError("detector and deposit contradict each other")
+
+    monkeypatch.setattr(config_update, "check_settings", judged)
+    outcome = await sent(machine, signed("config_update"))
+    assert (outcome.status, outcome.reason) == (Status.REFUSED, "detector and deposit contradict each other")
+    assert (machine.graph.asked, machine.overlay.read().newest) == ([], 0)
 
 
 async def test_values_are_judged_together(machine: Machine) -> None:
