@@ -146,6 +146,12 @@ class BufferMachine(RuleBasedStateMachine):
         self.model[made.deposit_id] = Row(made)
         return made.deposit_id
 
+    @rule(target=deposits, session_id=st.sampled_from(SESSIONS[1:3]), shown=st.booleans())
+    def take(self, session_id: str, shown: bool) -> str:
+        deposit = self.enqueue(5, None, session_id)
+        self.update(deposit, Stage.TAKEN, shown)
+        return deposit
+
     @rule(deposit=deposits)
     def enqueue_again(self, deposit: str) -> None:
         self.buffer.enqueue(replace(self.model[deposit].record, stage=Stage.ACCEPTED, shown=False), self.now)
@@ -201,9 +207,23 @@ class BufferMachine(RuleBasedStateMachine):
         permanent, uncertain = outcome == "dead", outcome == "uncertain"
         assert self.buffer.nack(*lease, permanent, "no", self.now, uncertain) == changed
 
-    @rule(chosen=st.lists(deposits, unique=True, max_size=4), decision=st.sampled_from(Decision), told=st.booleans())
-    def decide(self, chosen: list[str], decision: Decision, told: bool) -> None:
+    @rule(limit=st.integers(1, 3))
+    def send_and_hear_nothing(self, limit: int) -> None:
+        self.nack(self.lease(limit, 5, True), "uncertain")
+
+    @rule(data=st.data(), told=st.booleans())
+    def decide(self, data: st.DataObject, told: bool) -> None:
+        waiting = [row for row in self.model.values() if row.state in ("uncertain", "dead", "pending")]
+        fitting = {
+            decision
+            for decision, (states, stage, *_) in DECIDED.items()
+            if any(row.state in states and row.record.stage == stage for row in waiting)
+        }
+        decision = data.draw(st.sampled_from(sorted(fitting) or list(Decision)))
         states, stage, state, then = DECIDED[decision]
+        chosen = data.draw(st.lists(st.sampled_from(list(self.model) or ["unknown"]), unique=True, max_size=4))
+        chosen += [row.record.deposit_id for row in waiting if row.state in states][:1]
+        chosen = [deposit for deposit in dict.fromkeys(chosen) if deposit in self.model]
         meant = [self.model[deposit] for deposit in chosen]
         meant = [row for row in meant if row.state in states and row.record.stage == stage]
         ids = sorted(row.record.deposit_id for row in meant)
@@ -284,7 +304,7 @@ class BufferMachine(RuleBasedStateMachine):
 
 TestAgainstModel = BufferMachine.TestCase
 TestAgainstModel.settings = settings(
-    max_examples=60,
+    max_examples=200,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
