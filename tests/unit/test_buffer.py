@@ -148,7 +148,7 @@ class BufferMachine(RuleBasedStateMachine):
 
     @rule(target=deposits, session_id=st.sampled_from(SESSIONS[1:3]), shown=st.booleans())
     def take(self, session_id: str, shown: bool) -> str:
-        deposit = self.enqueue(5, None, session_id)
+        deposit = str(self.enqueue(5, None, session_id))
         self.update(deposit, Stage.TAKEN, shown)
         return deposit
 
