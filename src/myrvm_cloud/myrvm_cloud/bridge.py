@@ -27,6 +27,7 @@ from myrvm_cloud import contract
 from myrvm_cloud.call import Call, CallError, ErrorKind
 from myrvm_cloud.http_line import HttpLine
 from myrvm_cloud.rest_client import CommandAnswer, MachineState, RestClient, batches, outcome
+from myrvm_cloud.time_limit import within
 
 FAILURES_A_ROUND = 3
 
@@ -361,6 +362,6 @@ def _state_after(error: CallError) -> State:
 async def _first(waiting: Coroutine[Any, Any, Any], limit_s: float) -> None:
     """Wait for it or for the time, whichever comes first."""
     try:
-        await asyncio.wait_for(waiting, limit_s)
+        await within(limit_s, waiting)
     except asyncio.TimeoutError:
         return

@@ -14,6 +14,7 @@ from myrvm_ros.managed_node import ManagedNode
 from rclpy.client import Client
 
 from myrvm_cloud.bridge import Fate
+from myrvm_cloud.time_limit import within
 from myrvm_ros import conversions
 
 TIMEOUT_S = 10.0
@@ -82,7 +83,7 @@ class BufferClient:
 
         self._node.call_soon(lambda: self._node.call(client, request, TIMEOUT_S, done) if self._serving() else None)
         try:
-            response = await asyncio.wait_for(asyncio.wrap_future(answer), TIMEOUT_S + 1.0)
+            response = await within(TIMEOUT_S + 1.0, asyncio.wrap_future(answer))
         except asyncio.TimeoutError:
             response = None
         if response is None:

@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from myrvm_cloud.command_graph import NotNowError
 from myrvm_cloud.command_journal import JournalFile, Running
 from myrvm_cloud.command_settings import CommandSettings
 from myrvm_cloud.key_store import KeyStore
+from myrvm_cloud.time_limit import within
 
 WAITING = 32  # envelopes that have arrived and are not looked at yet; more are not taken
 REFUSED_KEPT = 50  # outcomes of refused envelopes that are kept in memory
@@ -160,11 +162,8 @@ class CommandDesk:
         """The next envelope, if one comes soon."""
         if self._waiting:
             self._arrived.set()
-        arrived = asyncio.ensure_future(self._arrived.wait())
-        try:  # not wait_for: before Python 3.12 it loses a cancellation that comes together with the event
-            await asyncio.wait({arrived}, timeout=TICK_S)
-        finally:
-            arrived.cancel()
+        with suppress(asyncio.TimeoutError):
+            await within(TICK_S, self._arrived.wait())
         if self._waiting:
             await self.handle(self._waiting.popleft())
         if not self._waiting:

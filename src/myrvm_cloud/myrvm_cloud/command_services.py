@@ -45,6 +45,7 @@ from myrvm_cloud.command_settings import CommandSettings
 from myrvm_cloud.config_update import ConfigurationChange
 from myrvm_cloud.key_store import KeyStore
 from myrvm_cloud.maintenance import Window
+from myrvm_cloud.time_limit import within
 from myrvm_core import paths, program
 from myrvm_ros import image_codec, qos
 
@@ -175,12 +176,10 @@ class CommandServices:
                 answer.set_result(response)
 
         self._node.call_soon(lambda: call(done))
-        future = asyncio.wrap_future(answer)
-        try:  # not wait_for: before Python 3.12 it loses a cancellation that comes together with the answer
-            await asyncio.wait({future}, timeout=timeout_s + SLACK_S)
-            response = future.result() if future.done() else None
-        finally:
-            future.cancel()
+        try:
+            response = await within(timeout_s + SLACK_S, asyncio.wrap_future(answer))
+        except asyncio.TimeoutError:
+            response = None
         if response is None:
             raise CommandError(f"{service} did not answer within {timeout_s:g} s")
         return response

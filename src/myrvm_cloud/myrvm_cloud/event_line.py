@@ -31,6 +31,7 @@ from myrvm_cloud.event_protocol import (
 from myrvm_cloud.events import CatchUp, Event, LineChanged, LineState, Malformed, excerpt
 from myrvm_cloud.pusher import Pusher
 from myrvm_cloud.reconnect import Reconnect
+from myrvm_cloud.time_limit import within
 
 QUEUE_EVENTS = 256
 CLOSE_LIMIT_S = 2.0
@@ -155,7 +156,7 @@ class EventLine:
             self._log.warning("no event line", reason=end.reason, retry_s=round(wait_s, 2), refused=refused)
             self._put(LineChanged(LineState.REFUSED if refused else LineState.OFFLINE, end.reason))
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._kick.wait(), wait_s)
+                await within(wait_s, self._kick.wait())
 
     async def _one_connection(self) -> _End:
         protocol = self._make()
@@ -231,7 +232,7 @@ class EventLine:
         for action in protocol.take_actions():
             if isinstance(action, SendText):
                 try:
-                    await asyncio.wait_for(socket.send(action.text), self._open_timeout_s)
+                    await within(self._open_timeout_s, socket.send(action.text))
                 except asyncio.TimeoutError:
                     return _End(Retry.SOON, "the server takes nothing any more")
             elif isinstance(action, SendPing):

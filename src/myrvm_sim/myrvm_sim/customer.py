@@ -16,8 +16,9 @@ from myrvm_interfaces.msg import (
     GateState,
     Session,
     SystemStatus,
+    Voucher,
 )
-from myrvm_interfaces.srv import EndSession, StartSession
+from myrvm_interfaces.srv import DismissVoucher, EndSession, StartSession
 from myrvm_ros.stamps import to_ns
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
@@ -37,6 +38,7 @@ class Customer:
         self.buffer = BufferStatus()
         self.state = DepositState()
         self.results: dict[str, DepositResult] = {}  # by deposit_id: a result may be told again after a crash
+        self.vouchers: dict[str, Voucher] = {}  # by voucher_id, which is the session's
         self.told_again = 0
         self.decided_ns: dict[str, int] = {}  # deposit_id: ROS time at which the verdict was there
         self.on_state: Callable[[DepositState], None] = lambda _: None
@@ -50,6 +52,7 @@ class Customer:
         subscriptions: Any = (
             (SystemStatus, "system/status", qos.STATE, lambda message: setattr(self, "status", message)),
             (CloudStatus, "cloud/status", qos.STATE, lambda message: setattr(self, "cloud", message)),
+            (Voucher, "deposit/voucher", qos.STATE, self._on_voucher),
             (BufferStatus, "buffer/status", qos.STATE, lambda message: setattr(self, "buffer", message)),
             (GateState, "actuator/state", qos.STATE, lambda message: self.on_gate(message)),
             (DepositState, "deposit/state", qos.EVENT, self._on_state),
@@ -58,6 +61,7 @@ class Customer:
         for message_type, topic, profile, callback in subscriptions:
             self._node.create_subscription(message_type, topic, callback, profile)
         self._start = self._node.create_client(StartSession, "deposit/start_session")
+        self._dismiss = self._node.create_client(DismissVoucher, "deposit/dismiss_voucher")
         self._end = self._node.create_client(EndSession, "deposit/end_session")
 
     def wait(self, condition: Callable[[], Any], what: str, limit_s: float) -> None:
@@ -81,12 +85,30 @@ class Customer:
             raise RvmError(f"the machine opens no session: refusal {answer.refusal} of StartSession")
         return answer.session
 
+    def start_offline_session(self, token: str) -> Session:
+        """Open a session whose items will be on a voucher, since nobody can say whose token it is now.
+
+        Raises:
+            RvmError: the machine refuses.
+        """
+        request = StartSession.Request(kind=Session.KIND_ACCOUNT, token=token, or_voucher=True)
+        answer = self._call(self._start, request)
+        if not answer.started:
+            raise RvmError(f"the machine opens no session: refusal {answer.refusal} of StartSession")
+        return answer.session
+
     def end_session(self, session: Session) -> tuple[int, int]:
         """End a session: items and points as the machine counts them. Raises RvmError when there is none."""
         answer = self._call(self._end, EndSession.Request(session_id=session.session_id))
         if not answer.ended:
             raise RvmError(f"session {session.session_id} was not open any more")
         return answer.items, answer.points
+
+    def take_voucher(self, voucher_id: str) -> None:
+        """The customer has photographed the voucher: it leaves the screen. Raises RvmError when it was not there."""
+        answer = self._call(self._dismiss, DismissVoucher.Request(voucher_id=voucher_id))
+        if not answer.dismissed:
+            raise RvmError(f"voucher {voucher_id} was not on the screen")
 
     def _call(self, client: Any, request: Any) -> Any:
         self.wait(client.service_is_ready, client.srv_name, CALL_S)
@@ -100,6 +122,10 @@ class Customer:
         if message.deposit_id and message.state not in waiting:
             self.decided_ns.setdefault(message.deposit_id, to_ns(message.header.stamp))
         self.on_state(message)
+
+    def _on_voucher(self, message: Voucher) -> None:
+        if message.voucher_id:
+            self.vouchers[message.voucher_id] = message
 
     def _on_result(self, message: DepositResult) -> None:
         if message.deposit_id in self.results:

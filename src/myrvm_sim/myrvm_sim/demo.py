@@ -25,13 +25,15 @@ from rich.progress import Progress
 
 from myrvm_core import paths
 from myrvm_sim import demo_tables, stay
+from myrvm_sim.afar import Afar
 from myrvm_sim.customer import READY_STATES, Customer
 from myrvm_sim.demo_report import ACCEPTED, DONATIONS, RETURNED, UNRESOLVED, Figures, Report, Row
 from myrvm_sim.desk import Desk, Options, desk
 from myrvm_sim.incidents import Incidents
 from myrvm_sim.memory import PeakMemory
-from myrvm_sim.scenario import Step, plan
+from myrvm_sim.scenario import STRANGER, Step, plan
 from myrvm_sim.server_client import TOKENS
+from myrvm_sim.vouchers import UNCLAIMED
 
 START_S, ITEM_S, READY_S, LEDGER_S = 60.0, 40.0, 40.0, 40.0
 SERVING = (SystemStatus.SERVING, SystemStatus.DEGRADED)
@@ -49,6 +51,7 @@ class Demo:
         self._desk, self._customer, self._language, self._progress = running, customer, language, progress
         self._memory = PeakMemory(lambda: [running.machine.pid(name) for name in running.machine.names])
         self._incidents = Incidents(running, customer, self._say)
+        self._afar = Afar(running, customer, self._say)
         customer.meanwhile = self._meanwhile
         self._session: Session | None = None
         self._items: list[tuple[Step, int, str, list[str]]] = []  # step, cabinet's number, account, deposits
@@ -90,12 +93,16 @@ class Demo:
         if step.customer is not None:
             self._end_session()
             self._customer.wait(self._ready, "a machine that is ready", READY_S)
-            if step.customer:
-                self._await_server()
-            token = TOKENS[step.customer] if step.customer else ""
-            self._session = self._customer.start_session(token)
+            self._session = self._start_session(step.customer)
             self._say(f"session of {step.customer}" if step.customer else "a donation")
         self._customer.wait(self._ready, "a machine that is ready", READY_S)
+
+    def _start_session(self, customer: str) -> Session:
+        if customer == STRANGER:
+            return self._customer.start_offline_session("token-of-nobody")
+        if customer:
+            self._await_server()
+        return self._customer.start_session(TOKENS[customer] if customer else "")
 
     def _ready(self) -> bool:
         customer = self._customer
@@ -107,6 +114,8 @@ class Demo:
         known = set(customer.results)
         self._incidents.before(step.incident)
         account = self._session.account_id if self._session and self._session.account_id else DONATIONS
+        if self._session and self._session.kind == Session.KIND_VOUCHER:
+            account = UNCLAIMED  # until the voucher is redeemed
         item = self._desk.cabinet.insert(step.kind)
         deposits: list[str] = []
         self._items.append((step, item["number"], account, deposits))
@@ -129,6 +138,8 @@ class Demo:
             self._down_since_s = time.monotonic()
         elif self._down_since_s is not None:
             self._down_s, self._down_since_s = time.monotonic() - self._down_since_s, None
+            self._await_server()
+            self._afar.command()
 
     def _end_session(self) -> None:
         if self._session is None:
@@ -137,6 +148,8 @@ class Demo:
         self._customer.wait(self._ready, "a machine that is ready", READY_S)
         items, points = self._customer.end_session(session)
         self._say(f"session ends: {items} items, {points} points on the screen")
+        if session.kind == Session.KIND_VOUCHER:
+            self._afar.take_voucher(session, items, points)
 
     def _finish(self) -> None:
         self._end_session()
@@ -149,6 +162,7 @@ class Demo:
             "a buffer without unsent deposits",
             LEDGER_S,
         )
+        self._afar.redeem()
 
     def _row(self, step: Step, item: dict, account: str, deposits: list[str]) -> Row:
         row = Row(step.number, step.kind.value, account, place=item["place"])
@@ -185,7 +199,7 @@ class Demo:
             server_down_s=self._down_s,
             duration_s=duration_s,
         )
-        return Report(rows, self._desk.server.ledger(), self._incidents.happened, figures, troubles)
+        return Report(rows, self._desk.server.ledger(), self._incidents.happened, self._afar.seen, figures, troubles)
 
     def _say(self, text: str) -> None:
         self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)

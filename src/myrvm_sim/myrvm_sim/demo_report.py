@@ -52,6 +52,15 @@ class Happened:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """Something that was tried, what came of it, and whether that is right."""
+
+    what: str
+    seen: str
+    right: bool
+
+
+@dataclass(frozen=True)
 class Figures:
     """Measured on the way."""
 
@@ -69,6 +78,7 @@ class Report:
     rows: list[Row]
     ledger: list[Credit]
     incidents: list[Happened] = field(default_factory=list)
+    afar: list[Seen] = field(default_factory=list)
     figures: Figures = field(default_factory=Figures)
     troubles: list[str] = field(default_factory=list)
 
@@ -141,8 +151,10 @@ class Report:
     def agrees(self) -> bool:
         """Whether customer, ledger and bin agree and nothing went wrong on the way."""
         hurt = [happened for happened in self.incidents if not happened.survived]
+        wrong = [seen for seen in self.afar if not seen.right]
         disagreements = (
             hurt,
+            wrong,
             self.lost,
             self.doubled,
             self.wrong_credits,

@@ -28,6 +28,7 @@ def show(console: Console, report: Report) -> None:
         console.width = WIDTH
     console.print(_items(report))
     console.print(_incidents(report))
+    console.print(_afar(report))
     console.print(_accounts(report))
     console.print(_figures(report))
     for trouble in report.troubles:
@@ -44,6 +45,7 @@ def write(file: Path, report: Report) -> None:
         "items": [asdict(row) for row in report.rows],
         "ledger": [asdict(credit) for credit in report.ledger],
         "incidents": [asdict(happened) for happened in report.incidents],
+        "afar": [asdict(seen) for seen in report.afar],
         "accounts": {name: {"shown": s, "credited": c} for name, (s, c) in report.accounts().items()},
         "lost": report.lost,
         "doubled": report.doubled,
@@ -88,6 +90,15 @@ def _accounts(report: Report) -> Table:
         table.add_column(heading, justify="left" if heading == "account" else "right")
     for name, (shown, credited) in report.accounts().items():
         table.add_row(name, str(shown), str(credited), style=None if shown == credited else "bold red")
+    return table
+
+
+def _afar(report: Report) -> Table:
+    table = Table(title="server and operator", box=box.SIMPLE_HEAD)
+    for heading in ("what", "came of it"):
+        table.add_column(heading)
+    for seen in report.afar:
+        table.add_row(seen.what, seen.seen, style=None if seen.right else "bold red")
     return table
 
 

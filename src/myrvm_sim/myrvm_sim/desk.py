@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from myrvm_core.domain_id import claim_domain
 from myrvm_core.errors import RvmError
 from myrvm_system.bring_up import BringUp
@@ -16,6 +17,7 @@ from myrvm_system.bring_up import BringUp
 from myrvm_core import graph as graph_file
 from myrvm_sim import cabinet_client, gpio_server, server_client
 from myrvm_sim.cabinet_client import CabinetClient
+from myrvm_sim.operator import Operator, as_yaml
 from myrvm_sim.server_client import ServerClient
 from myrvm_system import check
 
@@ -44,6 +46,7 @@ class Desk:
     machine: BringUp
     cabinet: CabinetClient
     server: ServerClient
+    operator: Operator
     folder: Path
     variables: dict[str, str]
 
@@ -89,10 +92,20 @@ def desk(folder: Path, options: Options) -> Iterator[Desk]:
             "RVM_API_KEY": server.api_key,
             "HARDWARE_ID": "desk",
         }
+        operator = Operator.in_folder(folder / "operator")
+        (folder / "keys.yaml").write_text(as_yaml(operator.ring), encoding="utf-8")
+        bridge = {"cloud_bridge": {"ros__parameters": {"commands": {"keys_file": str(folder / "keys.yaml")}}}}
+        trusting = folder / "operator.yaml"
+        trusting.write_text(yaml.safe_dump(bridge), encoding="utf-8")
         os.environ.update(variables)  # this process looks into the same graph and the same data
         cabinet = stack.enter_context(CabinetClient(socket))
         machine = stack.enter_context(
-            BringUp(graph_file.load(), [*check.default_files(HARDWARE), *options.parameters], variables, echo=False)
+            BringUp(
+                graph_file.load(),
+                [*check.default_files(HARDWARE), trusting, *options.parameters],
+                variables,
+                echo=False,
+            )
         )
         machine.start()
-        yield Desk(machine, cabinet, server, folder, variables)
+        yield Desk(machine, cabinet, server, operator, folder, variables)

@@ -22,7 +22,8 @@ KINDS: dict[Kind, int] = {
     Kind.NOTHING: 1,
     Kind.TWO: 1,
 }
-ALICE_UNTIL, DONATION_UNTIL = 0.4, 0.6  # shares of the items; budi has the rest
+STRANGER_FROM, DONATION_FROM, BUDI_FROM = 0.3, 0.4, 0.6  # shares of the items; alice has those before
+STRANGER = "stranger"  # nobody that the server knows, while it is away: he gets a voucher
 SERVER_DOWN, SERVER_UP = 0.25, 0.5
 
 
@@ -49,7 +50,7 @@ class Step:
 
     number: int
     kind: Kind
-    customer: str | None = None  # a new session: account name, empty for a donation; None: the session goes on
+    customer: str | None = None  # a new session: account name, STRANGER, empty for a donation; None: it goes on
     server_down: bool | None = None  # the server goes down, or comes back
     incident: Incident | None = None  # as soon as the gate takes an item, this one or a later one
 
@@ -75,7 +76,8 @@ def plan(count: int, seed: int) -> list[Step]:
             if kinds[place] is Kind.MINERAL and (place == index or place not in incidents)
         )
         kinds[index], kinds[other] = kinds[other], kinds[index]
-    sessions = {0: "alice", int(count * ALICE_UNTIL): "", int(count * DONATION_UNTIL): "budi"}
+    begins = {STRANGER_FROM: STRANGER, DONATION_FROM: "", BUDI_FROM: "budi"}
+    sessions = {0: "alice", **{int(count * share): customer for share, customer in begins.items()}}
     server = {int(count * SERVER_DOWN): True, int(count * SERVER_UP): False}
     return [
         Step(index + 1, kind, sessions.get(index), server.get(index), incidents.get(index))

@@ -37,6 +37,30 @@ class ServerClient:
         rows = self._ask("/api/v1/ledger")["credits"]
         return [Credit(row["idempotency_key"], row["account_id"], row["points"]) for row in rows]
 
+    def balance(self, account: str) -> int:
+        """Points that an account has."""
+        return self._ask("/api/v1/ledger")["balances"].get(account, 0)
+
+    def command(self, envelope: str) -> None:
+        """Have a signed command sent to the machine."""
+        self._ask("/commands", {"envelope": envelope})
+
+    def outcomes(self) -> dict[str, tuple[str, str]]:
+        """How commands ended, by the SHA-256 of their envelopes: status and reason."""
+        return {row["digest"]: (row["status"], row["reason"]) for row in self._ask("/reported")["outcomes"]}
+
+    def redeem(self, link: str, token: str) -> str:
+        """Redeem a voucher as a customer's app does; what became of it."""
+        body = {"document": link.partition("#")[2], "token": token}
+        request = urllib.request.Request(f"{self.url}/api/v1/app/redeem", json.dumps(body).encode())
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+                return json.load(answer)["outcome"]
+        except urllib.error.HTTPError as error:
+            return f"refused with {error.code}"
+        except (urllib.error.URLError, OSError, ValueError) as error:
+            raise ServerError(f"reference server {self.url}: {error}") from error
+
     def _ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
         request = urllib.request.Request(self.url + path, None if body is None else json.dumps(body).encode())
         try:

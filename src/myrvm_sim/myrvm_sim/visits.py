@@ -80,9 +80,7 @@ class VisitDesk:
 
     def code(self, account_id: str) -> str:
         """Six digits that stand for an account once, within five minutes; the account's last ones end."""
-        self._connection.execute(
-            "DELETE FROM codes WHERE expires_at < ? OR account_id = ?", (self.now_s(), account_id)
-        )
+        self._connection.execute("DELETE FROM codes WHERE expires_at < ? OR account_id = ?", (self.now_s(), account_id))
         while True:
             code = f"{secrets.randbelow(10**6):06}"
             made = self._connection.execute(
