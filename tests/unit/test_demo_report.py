@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from myrvm_sim.demo_report import ACCEPTED, RETURNED, UNRESOLVED, Credit, Happened, Report, Row
 from myrvm_sim.physics import Kind
-from myrvm_sim.scenario import KINDS, Incident, plan
+from myrvm_sim.scenario import KINDS, STRANGER, Incident, plan
 
 GOOD = Row(1, "mineral", "alice", "d1", ACCEPTED, place="bin", points=10, latency_s=0.3)
 BAD = Row(2, "can", "alice", "d2", RETURNED, place="customer", latency_s=0.5)
@@ -71,10 +71,11 @@ def test_every_plan_has_all_that_happens(count: int, seed: int) -> None:
     steps = plan(count, seed)
     assert steps == plan(count, seed)
     assert [step.number for step in steps] == list(range(1, count + 1))
-    assert [step.customer for step in steps if step.customer is not None] == ["alice", "", "budi"]
+    assert [step.customer for step in steps if step.customer is not None] == ["alice", STRANGER, "", "budi"]
     assert [step.server_down for step in steps if step.server_down is not None] == [True, False]
     assert {step.incident: step.kind for step in steps if step.incident} == dict.fromkeys(Incident, Kind.MINERAL)
-    back = next(step.number for step in steps if step.server_down is False)
+    away, back = (next(step.number for step in steps if step.server_down is down) for down in (True, False))
+    assert away <= next(step.number for step in steps if step.customer == STRANGER) < back, "a voucher needs it away"
     assert back <= next(step.number for step in steps if step.customer == "budi"), "budi's token needs the server"
 
 

@@ -18,6 +18,7 @@ from myrvm_cloud.time_limit import within
 from myrvm_ros import conversions
 
 TIMEOUT_S = 10.0
+LOOK_S = 0.1
 MEASUREMENTS_AT_ONCE = 100
 SERVICES = {
     LeaseDeposits: "buffer/lease",
@@ -81,7 +82,15 @@ class BufferClient:
             if answer.set_running_or_notify_cancel():
                 answer.set_result(response)
 
-        self._node.call_soon(lambda: self._node.call(client, request, TIMEOUT_S, done) if self._serving() else None)
+        def ask() -> None:
+            if not self._serving():
+                return
+            if client.service_is_ready():
+                self._node.call(client, request, TIMEOUT_S, done)
+            else:  # a request to a service that is not discovered yet would be lost, and waited for in vain
+                self._node.after(LOOK_S, ask)
+
+        self._node.call_soon(ask)
         try:
             response = await within(TIMEOUT_S + 1.0, asyncio.wrap_future(answer))
         except asyncio.TimeoutError:
