@@ -152,9 +152,10 @@ class Machine:
                 await asyncio.sleep(ITEM_TO_ITEM_S)
                 if time.monotonic() >= until_s:
                     return
-                self._take(session)
+                self.take(session)
 
-    def _take(self, session: Session) -> None:
+    def take(self, session: Session) -> None:
+        """An item has fallen into the bin."""
         record = DepositRecord(
             str(uuid7()),
             "mineral",
