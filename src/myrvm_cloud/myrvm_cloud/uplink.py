@@ -100,17 +100,32 @@ class Uplink:
     ) -> None:
         self._machine, self._desk, self._telemetry_s, self._log = machine, desk, telemetry_s, log
         self._make_events = events
-        self._access: asyncio.Queue[contract.WebSocketAccess] = asyncio.Queue()
-        self._known_access: contract.WebSocketAccess | None = None
+        self._access: contract.WebSocketAccess | None = None
+        self._access_changed = asyncio.Event()
         self._online = asyncio.Event()
         self.bridge = bridge(self)
 
     async def run(self) -> None:
         """Until cancelled."""
-        tasks = [self.bridge.run(), self._hear_events(), self._send_telemetry()]
-        if self._desk is not None:
-            tasks += [self._desk.run(), self._tell_outcomes(self._desk)]
-        await _together(tasks)
+        kept: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+            "bridge": self.bridge.run, "events": self._hear_events, "measurements": self._send_telemetry,
+        }  # fmt: skip
+        if (desk := self._desk) is not None:
+            kept |= {"commands": desk.run, "outcomes": lambda: self._tell_outcomes(desk)}
+        await _together([self._keep(what, serve) for what, serve in kept.items()])
+
+    async def _keep(self, what: str, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Begin again where a defect of ours ends it: none of these takes the others with it."""
+        failures = 0
+        while True:
+            try:
+                await serve()
+            except Exception:
+                self._log.exception("uplink failed", what=what)
+            else:
+                return
+            await asyncio.sleep(BACKOFF.delay_s(failures))
+            failures += 1
 
     # bridge.Port
 
@@ -133,9 +148,9 @@ class Uplink:
 
     def welcomed(self, answer: contract.HandshakeAnswer) -> None:
         """See `bridge.Port`."""
-        if answer.websocket is not None and answer.websocket != self._known_access:
-            self._known_access = answer.websocket
-            self._access.put_nowait(answer.websocket)
+        if answer.websocket is not None and answer.websocket != self._access:
+            self._access = answer.websocket
+            self._access_changed.set()
 
     def command(self, envelope: str) -> None:
         """See `bridge.Port`."""
@@ -149,16 +164,22 @@ class Uplink:
         listening: asyncio.Future[None] | None = None
         try:
             while True:
-                access = await self._access.get()
+                await self._access_changed.wait()
+                self._access_changed.clear()
                 if listening is not None:
                     await _end(listening)
-                line = self._make_events(access)
-                listening = None if line is None else asyncio.ensure_future(_together([line.run(), self._listen(line)]))
+                listening = asyncio.ensure_future(self._keep("event line", self._listen))
         finally:
             if listening is not None:
                 await _end(listening)
 
-    async def _listen(self, line: EventLine) -> None:
+    async def _listen(self) -> None:
+        """To one line, until the next handshake names another."""
+        assert self._access is not None
+        if (line := self._make_events(self._access)) is not None:
+            await _together([line.run(), self._hand_on(line)])
+
+    async def _hand_on(self, line: EventLine) -> None:
         async for event in line:
             self._take(event)
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from myrvm_cloud.uplink import Uplink
@@ -35,7 +36,8 @@ class UplinkThread:
 
     def stop(self) -> None:
         """End and join."""
-        self._loop.call_soon_threadsafe(self._task.cancel)
+        with suppress(RuntimeError):  # it has ended
+            self._loop.call_soon_threadsafe(self._task.cancel)
         self._thread.join(JOIN_TIMEOUT_S)
         if self._thread.is_alive():
             self._log.error("the thread of the cloud bridge does not end", limit_s=JOIN_TIMEOUT_S)

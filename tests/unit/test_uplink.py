@@ -1,0 +1,121 @@
+"""What runs beside the deposits ends nothing else when it fails, and hears what the server sends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import structlog
+from myrvm_cloud.bridge import Line, State
+from myrvm_cloud.events import CatchUp, CommandDocument, Event, LineChanged, LineState, SessionAuthorized, User
+from myrvm_cloud.uplink import Uplink
+
+from myrvm_cloud import contract, uplink
+
+ACCESS = contract.WebSocketAccess(url="ws://127.0.0.1:1/ws/rvm-7")
+SESSION = SessionAuthorized(user=User(id="alice"), offer_id="x" * 22)
+EVENTS = (LineChanged(LineState.SUBSCRIBED), CommandDocument("a.b.c"), CatchUp("connected"), SESSION)
+
+
+class PlayedLine:
+    """A stand-in for an event line: says its events, then stays silent."""
+
+    def __init__(self) -> None:
+        self.ended = False
+
+    async def run(self) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended = True
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        for event in EVENTS:
+            yield event
+        await asyncio.Event().wait()
+
+
+class PlayedBridge:
+    """A stand-in for the bridge: counts, and does not do anything."""
+
+    def __init__(self) -> None:
+        self.runs = self.caught_up = 0
+
+    async def run(self) -> None:
+        self.runs += 1
+        await asyncio.Event().wait()
+
+    def catch_up(self) -> None:
+        self.caught_up += 1
+
+
+class PlayedMachine:
+    """A stand-in for the graph whose buffer is broken in a way that nobody expects."""
+
+    def __init__(self) -> None:
+        self.told: list[Event] = []
+        self.asked = 0
+
+    @property
+    def buffer(self) -> Any:
+        return self
+
+    async def lease_telemetry(self) -> Any:
+        self.asked += 1
+        raise ZeroDivisionError
+
+    def line_changed(self, line: Line) -> None:
+        """See `uplink.Machine`."""
+
+    def heard(self, event: Event) -> None:
+        self.told.append(event)
+
+
+class PlayedDesk:
+    """A stand-in for the desk of commands."""
+
+    def __init__(self) -> None:
+        self.received: list[str] = []
+
+    def receive(self, envelope: str) -> bool:
+        self.received.append(envelope)
+        return True
+
+    def outcomes(self) -> tuple[()]:
+        return ()
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+
+async def until(condition: Any) -> None:
+    for _ in range(2000):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError
+
+
+async def test_events_reach_whom_they_are_for_and_a_defect_beside_them_ends_nothing(monkeypatch: Any) -> None:
+    monkeypatch.setattr(uplink, "BACKOFF", uplink.Backoff(0.01, 0.01))
+    bridge, machine, desk, lines = PlayedBridge(), PlayedMachine(), PlayedDesk(), [PlayedLine(), PlayedLine()]
+    made = iter(lines)
+    link = Uplink(
+        lambda port: bridge, lambda access: next(made), machine, desk, 0.01, structlog.get_logger()  # type: ignore
+    )  # fmt: skip
+    running = asyncio.ensure_future(link.run())
+    link.line_changed(Line(state=State.ONLINE))
+    answer = contract.HandshakeAnswer(machine_name="RVM", server_time=0.0, websocket=ACCESS)
+    link.welcomed(answer)
+    await until(lambda: len(machine.told) == 2 and machine.asked > 3)
+    assert machine.told == [LineChanged(LineState.SUBSCRIBED), SESSION]
+    assert (desk.received, bridge.caught_up, bridge.runs) == (["a.b.c"], 1, 1)
+    link.welcomed(answer)  # the same again: nothing changes
+    await asyncio.sleep(0.02)
+    assert not lines[0].ended
+    link.welcomed(answer.model_copy(update={"websocket": ACCESS.model_copy(update={"url": "ws://127.0.0.1:2/ws"})}))
+    await until(lambda: lines[0].ended and len(machine.told) == 4)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert lines[1].ended
