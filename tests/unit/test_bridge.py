@@ -251,6 +251,15 @@ async def test_403_is_not_a_lost_connection(desk: Desk) -> None:
     assert not any(line.state is State.OFFLINE for line in desk.buffer.lines[1:])
 
 
+async def test_a_handshake_that_was_answered_403_is_made_up_for(desk: Desk) -> None:
+    desk.server.faults = Faults(endpoint="handshake", status_403=3)
+    async with desk.running():
+        await until(lambda: any(line.forbidden for line in desk.buffer.lines), "forbidden")
+        await until(lambda: desk.buffer.lines[-1].machine_name != "", "a handshake in the end")
+        assert desk.buffer.lines[-1].state is State.ONLINE
+        assert not desk.buffer.lines[-1].forbidden
+
+
 async def test_a_defect_of_ours_ends_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = True
     lease = desk.buffer.lease

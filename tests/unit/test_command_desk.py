@@ -16,7 +16,7 @@ import pytest
 from fake_graph import MACHINE, NOW_S, FakeGraph, Machine, NodeView
 from myrvm_cloud.audit_log import entries, verify_log
 from myrvm_cloud.command import ENVELOPE_CHARACTERS, KINDS, Outcome, Status
-from myrvm_cloud.command_check import Moment
+from myrvm_cloud.command_check import Moment, TokenBucket
 from myrvm_cloud.maintenance import Window
 from myrvm_core.configuration import default_files, settings
 from myrvm_core.errors import RvmError, SettingsError, StorageError
@@ -318,17 +318,27 @@ def _raise_full(*_: Any) -> None:
     raise StorageError("audit log cannot be written: No space left on device")
 
 
-async def test_too_many_are_refused_and_cost_nothing(tmp_path: Path, installed: Path) -> None:
+async def test_too_many_wait_cost_nothing_and_open_no_way_for_a_replay(tmp_path: Path, installed: Path) -> None:
     machine = Machine(tmp_path / "var", installed, burst=3, refill_s=3600.0)
     envelopes = [signed("light") for _ in range(6)]
-    for envelope in envelopes:
+    for envelope in envelopes[:3]:
         await machine.desk.handle(envelope)
     written = machine.journal.path.read_bytes()
-    statuses = [outcome.status for outcome in machine.desk.outcomes()]
-    assert statuses == [Status.DONE] * 3 + [Status.REFUSED] * 3
-    await machine.desk.handle(envelopes[-1])
-    assert len(machine.graph.asked) == 3
+    for envelope in envelopes:
+        await machine.desk.handle(envelope)
+    assert [outcome.status for outcome in machine.desk.outcomes()] == [Status.DONE] * 3, "too much is not answered"
     assert machine.journal.path.read_bytes() == written
+    machine.desk._bucket = TokenBucket(3, 3600.0)  # time has passed, and the server repeats what was not answered
+    for envelope in [*envelopes[3:], *envelopes]:
+        await machine.desk.handle(envelope)
+    assert [outcome.status for outcome in machine.desk.outcomes()] == [Status.DONE] * 6
+    assert len(machine.graph.asked) == 6, "each once"
+
+
+async def test_a_lower_counter_never_lowers_what_is_used_up(machine: Machine) -> None:
+    machine.journal.spend({"key": 7}, None)
+    machine.journal.spend({"key": 3}, None)
+    assert machine.journal.journal.counters["key"] == 7
 
 
 async def test_a_full_queue_takes_no_more(machine: Machine) -> None:

@@ -30,6 +30,7 @@ from myrvm_cloud.rest_client import CommandAnswer, MachineState, RestClient, bat
 from myrvm_cloud.time_limit import within
 
 FAILURES_A_ROUND = 3
+LOOK_AGAIN_S = 0.5
 
 A = TypeVar("A")
 
@@ -142,6 +143,8 @@ class Bridge:
         self._figures = (0, 0, 0)
         self._answers: list[CommandAnswer] = []
         self._next_beat_s = 0.0
+        self._welcome = False  # the server has answered a handshake on this line
+        self._blocked = False  # what is pending waits for a lease of its session
         self._random = random.Random()
         self._wake = asyncio.Event()
         self._ahead: asyncio.Future[tuple[str, list[DepositRecord]]] | None = None
@@ -169,6 +172,11 @@ class Bridge:
         if pending:
             self._wake.set()
 
+    def greet_again(self) -> None:
+        """What the last handshake has said is not good any more."""
+        self._welcome = False
+        self.catch_up()
+
     def catch_up(self) -> None:
         """Ask at once for what the server has for this machine."""
         self._next_beat_s = 0.0
@@ -192,18 +200,21 @@ class Bridge:
 
     async def _round(self) -> None:
         """Handshake where there is no line, a heartbeat, all that is pending; then wait for more or the next beat."""
-        if self._line.state is not State.ONLINE:
+        self._next_beat_s = time.monotonic() + self._times.heartbeat_s  # first: a `catch_up` may come meanwhile
+        if self._line.state is not State.ONLINE or not self._welcome:
             if self._line.state is State.OFFLINE:
                 self._set(state=State.CONNECTING)
+            self._welcome = False
             await self._allowing_403(self._handshake())
         await self._allowing_403(self._heartbeat())
         self._set(state=State.ONLINE)
-        self._next_beat_s = time.monotonic() + self._times.heartbeat_s
         while time.monotonic() < self._next_beat_s:
             self._wake.clear()
             more = await self._send_deposits()
             self._failures = 0
             self._set(last_error=ErrorKind.REFUSED if self._line.forbidden else ErrorKind.NONE, consecutive_failures=0)
+            if not more and self._blocked:
+                await asyncio.sleep(LOOK_AGAIN_S)  # each question to the buffer is news of it, which would wake us
             if not more:
                 await _first(self._wake.wait(), self._next_beat_s - time.monotonic())
 
@@ -225,6 +236,7 @@ class Bridge:
         self._log.info("server reached", machine_name=answer.machine_name)
         self._http.accepts_gzip = answer.accepts_gzip
         self._set(machine_name=answer.machine_name, maintenance=answer.maintenance)
+        self._welcome = True
         self._port.welcomed(answer)
 
     async def _heartbeat(self) -> None:
@@ -258,6 +270,7 @@ class Bridge:
             StorageError: the buffer does not answer; leases run out by themselves.
         """
         lease_id, records = await self._lease()
+        self._blocked = not records and self._figures[0] > 0
         left = {record.deposit_id for record in records}
         failures: list[CallError] = []
         for batch in batches(records, self._random):

@@ -74,6 +74,12 @@ class BufferClient:
         """See `uplink.Machine`."""
         await self._ask(AckTelemetry, batch_id=batch_id)
 
+    def _give_back(self, lease: LeaseDeposits.Response) -> None:
+        """A lease that came when nobody waited for it any more: nothing of it was sent."""
+        deposit_ids = [record.deposit_id for record in lease.records]
+        request = NackDeposits.Request(lease_id=lease.lease_id, deposit_ids=deposit_ids, reason="not sent: came late")
+        self._node.call(self._clients[NackDeposits], request, TIMEOUT_S, lambda _: None)
+
     async def _ask(self, kind: Any, **fields: Any) -> Any:
         answer: concurrent.futures.Future[Any] = concurrent.futures.Future()
         client, request = self._clients[kind], kind.Request(**fields)
@@ -81,9 +87,11 @@ class BufferClient:
         def done(response: Any | None) -> None:
             if answer.set_running_or_notify_cancel():
                 answer.set_result(response)
+            elif kind is LeaseDeposits and response is not None and response.lease_id:
+                self._give_back(response)
 
         def ask() -> None:
-            if not self._serving():
+            if answer.cancelled() or not self._serving():
                 return
             if client.service_is_ready():
                 self._node.call(client, request, TIMEOUT_S, done)

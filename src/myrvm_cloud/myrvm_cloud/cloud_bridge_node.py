@@ -38,6 +38,7 @@ from myrvm_ros import qos
 
 TOKEN_CHARACTERS = 512
 SESSION_S = 5.0
+SESSIONS_AT_ONCE = 3
 
 
 class CloudBridgeNode(ManagedNode[CloudBridgeSettings]):
@@ -64,6 +65,7 @@ class CloudBridgeNode(ManagedNode[CloudBridgeSettings]):
     def activate(self) -> None:
         """Start the uplink; it waits for no network."""
         self._serving = True
+        self._sessions_asked = 0
         self.on_release(setattr, self, "_serving", False)
         self._publish(replace(self._line, state=State.OFFLINE))
         self._uplink = None
@@ -183,11 +185,13 @@ class CloudBridgeNode(ManagedNode[CloudBridgeSettings]):
         match event:
             case LineChanged():
                 self._events = event
-            case SessionAuthorized():
+            case SessionAuthorized() if self._sessions_asked < SESSIONS_AT_ONCE:
+                self._sessions_asked += 1
                 request = CustomerAuthorized.Request(offer_id=event.offer_id, account_id=event.user.id)
                 self.call(self._sessions, request, SESSION_S, self._on_session)
 
     def _on_session(self, response: CustomerAuthorized.Response | None) -> None:
+        self._sessions_asked -= 1
         if response is None or not response.started:
             why = "the deposit node does not answer" if response is None else f"refusal {response.refusal}"
             self.log.warning("no session for the customer that the server sent", why=why)

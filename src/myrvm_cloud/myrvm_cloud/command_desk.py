@@ -78,7 +78,6 @@ class CommandDesk:
         self._waiting: deque[str] = deque()
         self._arrived = asyncio.Event()
         self._bucket = TokenBucket(settings.burst, settings.refill_s)
-        self._passed: dict[str, int] = {}  # counters of what was too much, in memory only
         self._refused: OrderedDict[str, Outcome] = OrderedDict()
         self._counts: Counter[str] = Counter()
         self._samples: dict[str, str] = {}
@@ -97,6 +96,9 @@ class CommandDesk:
         if len(envelope) > ENVELOPE_CHARACTERS:  # answered at once, so that what waits is small
             self._turn_away(digest(envelope), too_large(envelope), self._moment())
             return True
+        running = self._journal.journal.running
+        if running is not None and running.digest == digest(envelope):
+            return True  # the server repeats what it has no outcome of: no attack
         if len(self._waiting) == WAITING:
             self._counts["queue"] += 1
             return False
@@ -178,16 +180,17 @@ class CommandDesk:
             StorageError: the disk does not take what must be written first; nothing was executed.
         """
         moment = self._moment()
-        counters = {**self._journal.journal.counters, **self._passed}
+        journal = self._journal.journal
         try:
-            checked = check(envelope, self._machine, self._keys.ring, self._settings.two_keys, counters, moment)
+            checked = check(envelope, self._machine, self._keys.ring, self._settings.two_keys, journal.counters, moment)
+            if checked.digest in journal.ended:  # the counters say so already; this is the second lock
+                raise RefusedError(Reason.REPLAYED, "it has ended before", checked.claims)
         except RefusedError as error:
             self._turn_away(digest(envelope), error, moment)
             return
         if not self._bucket.take(time.monotonic()):
-            self._passed |= checked.counters
             line = f"more than {self._settings.burst} commands, one more each {self._settings.refill_s:g} s"
-            self._turn_away(checked.digest, RefusedError(Reason.RATE, line, checked.claims), moment)
+            self._count(RefusedError(Reason.RATE, line, checked.claims))
             return
         try:
             command = command_of(checked)
@@ -263,10 +266,8 @@ class CommandDesk:
 
     def _turn_away(self, name: str, error: RefusedError, moment: Moment) -> None:
         """What anybody can send: counted, answered from memory. One that was executed before keeps its outcome."""
-        self.refused += 1
-        self._counts[error.reason.value] += 1
-        self._samples.setdefault(error.reason.value, str(error)[:200])
-        if name in self._journal.journal.ended:
+        self._count(error)
+        if name in self._journal.journal.ended or error.reason is Reason.TIME:  # later it may be obeyed
             return
         status = Status.EXPIRED if error.reason is Reason.EXPIRED else Status.REFUSED
         claims = error.claims
@@ -276,6 +277,12 @@ class CommandDesk:
         )  # fmt: skip
         while len(self._refused) > REFUSED_KEPT:
             self._refused.popitem(last=False)
+
+    def _count(self, error: RefusedError) -> None:
+        """One that is not answered comes again with a heartbeat: its counter is not used up, it may yet be obeyed."""
+        self.refused += 1
+        self._counts[error.reason.value] += 1
+        self._samples.setdefault(error.reason.value, str(error)[:200])
 
     async def _count_refusals(self, last: bool = False) -> None:
         """One audit line for all that was turned away since the last."""

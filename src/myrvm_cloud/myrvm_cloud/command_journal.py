@@ -96,7 +96,8 @@ class JournalFile:
         Raises:
             StorageError: the disk does not take it: nothing may be executed.
         """
-        merged = {**self.journal.counters, **counters}
+        known = self.journal.counters
+        merged = {**known, **{key: max(known.get(key, 0), counter) for key, counter in counters.items()}}
         if len(merged) > KEYS:
             raise StorageError(f"counters of {len(merged)} keys; allowed: {KEYS}")
         self._write(self._with(replace(self.journal, counters=merged, running=running), outcomes))

@@ -15,7 +15,7 @@ class CommandSettings(Settings):
         "config/keys.yaml", "Key ring of the operators, relative to the installation; none: no command is obeyed."
     )
     two_keys: list[str] = setting(
-        ["reboot", OPEN_LOCK, "update_model", "config_update", "rotate_keys"],
+        ["reboot", OPEN_LOCK, "update_model", "set_price_table", "config_update", "rotate_keys"],
         "Commands that need the signatures of two keys; lock_open is lock with state open; rotate_keys always does.",
     )
     burst: int = setting(10, "Commands executed at once, at most.", unit="commands", minimum=1, maximum=1000)

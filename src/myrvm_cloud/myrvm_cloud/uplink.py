@@ -12,11 +12,11 @@ from typing import Any, Protocol
 
 from myrvm_core.backoff import Backoff
 from myrvm_core.deposit_record import DepositRecord, TelemetryRecord
-from myrvm_core.errors import RvmError
+from myrvm_core.errors import RvmError, ServerError
 
 from myrvm_cloud import contract
 from myrvm_cloud.bridge import Bridge, Fate, Line, Port, State
-from myrvm_cloud.call import NotOfferedError
+from myrvm_cloud.call import CallError, NotOfferedError
 from myrvm_cloud.command_desk import CommandDesk
 from myrvm_cloud.event_line import EventLine
 from myrvm_cloud.events import (
@@ -26,6 +26,7 @@ from myrvm_cloud.events import (
     ConfigUpdate,
     Event,
     LineChanged,
+    LineState,
     Maintenance,
     PeerError,
     SessionAuthorized,
@@ -195,11 +196,14 @@ class Uplink:
                 self._log.warning("the server complains", code=event.code, message=event.message)
             case LineChanged():
                 self._log.info("event line", state=event.state.value, reason=event.reason)
+                if event.state is LineState.REFUSED:
+                    self.bridge.greet_again()
+                self._machine.heard(event)
+            case SessionAuthorized():
+                self._log.info("customer came by the server", session_id=event.session_id)
                 self._machine.heard(event)
             case _:
-                if isinstance(event, SessionAuthorized):
-                    self._log.info("customer came by the server", session_id=event.session_id)
-                self._machine.heard(event)
+                self._log.debug("event that nobody here needs", event=type(event).__name__)
 
     # What is sent beside the deposits
 
@@ -215,6 +219,8 @@ class Uplink:
             try:
                 answer = await self.bridge.ask(self.bridge.client.command_outcomes(bodies))
                 await desk.confirmed(answer.recorded)
+                if not {body.digest for body in bodies}.intersection(answer.recorded):
+                    raise ServerError("the server has recorded none of them")
                 failures = 0
             except NotOfferedError:
                 return
@@ -229,12 +235,21 @@ class Uplink:
             try:
                 batch_id, records = await self._machine.buffer.lease_telemetry()
                 while batch_id:
-                    await self.bridge.ask(self.bridge.client.telemetry(batch_id, records))
+                    await self._send_batch(batch_id, records)
                     await self._machine.buffer.ack_telemetry(batch_id)
                     batch_id, records = await self._machine.buffer.lease_telemetry()
                 failures = 0
             except RvmError as error:
                 failures = await self._back_off("measurements", error, failures)
+
+    async def _send_batch(self, batch_id: str, records: Sequence[TelemetryRecord]) -> None:
+        """Measurements that the server will never take are dropped, and block no later ones."""
+        try:
+            await self.bridge.ask(self.bridge.client.telemetry(batch_id, records))
+        except (CallError, ValueError) as error:
+            if isinstance(error, CallError) and not error.body_refused:
+                raise
+            self._log.error("measurements dropped: the server does not take them", batch=batch_id, error=str(error))
 
     async def _back_off(self, what: str, error: RvmError, failures: int) -> int:
         if failures == 0:

@@ -52,6 +52,7 @@ class VoucherDesk:
         """
         self._machine, self._recovering = machine, recovering
         self._on_screen = ""
+        self._retrying = False
         self._since_s = self._until_s = 0.0
         for line in self._book.load(self._identity.epoch_s()):
             self._node.log.error("voucher damaged", error=line)
@@ -85,8 +86,14 @@ class VoucherDesk:
             self._sign()
             self._show()
         except StorageError as error:
-            self._node.log.error("voucher not written", error=str(error))
-            self._node.after(RETRY_S, self.look)
+            if not self._retrying:
+                self._retrying = True
+                self._node.log.error("voucher not written", error=str(error))
+                self._node.after(RETRY_S, self._retry)
+
+    def _retry(self) -> None:
+        self._retrying = False
+        self.look()
 
     def _sign(self) -> None:
         key = self._identity.key
