@@ -19,21 +19,23 @@ from myrvm_system import shared_memory
 
 PROGRAM = """#!{python} -S
 # A stand-in for a node: says when it begins and ends, and may be stubborn.
-import os, signal, sys, time
+import os, signal, sys
 name, folder = os.path.basename(sys.argv[0]), os.environ["TEST_FOLDER"]
 def note(word):
     with open(os.path.join(folder, "notes"), "a") as file:
         file.write(f"{{name}} {{word}} {{os.getpid()}}\\n")
-def end(number, _):
-    note(signal.Signals(number).name)
-    if name != "stubborn":
-        sys.exit(0)
-signal.signal(signal.SIGINT, end)
-signal.signal(signal.SIGTERM, end)
+ENDS = {{signal.SIGINT, signal.SIGTERM}}
+signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)  # taken one after the other: a handler can be interrupted by the next
+def rest(seconds):
+    taken = signal.sigtimedwait(ENDS, seconds)
+    if taken:
+        note(signal.Signals(taken.si_signo).name)
+        if name != "stubborn":
+            sys.exit(0)
 note("begins " + " ".join(sys.argv[1:]))
 while not os.path.exists(os.path.join(folder, name + " sleeps")):
-    time.sleep(0.1)
-time.sleep(60)
+    rest(0.1)
+rest(60)
 """
 
 

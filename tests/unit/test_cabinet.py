@@ -146,7 +146,7 @@ def test_sensors_and_motor_are_at_the_chip(client: CabinetClient) -> None:
     assert (truth["items"][number - 1]["place"], truth["pieces_in_bin"], truth["position"]) == ("bin", 1, "BIN")
     assert not client.chamber_is_free(), "the gate is still open"
     lines.close()
-    assert [entry["detail"] for entry in client.log() if entry["what"] == "motor"] == ["to_bin", "off"]
+    wait(lambda: [entry["detail"] for entry in client.log() if entry["what"] == "motor"] == ["to_bin", "off"])
 
 
 @given(st.binary(max_size=60) | st.dictionaries(st.text(max_size=8), st.integers() | st.text(max_size=5)).map(
