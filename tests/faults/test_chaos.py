@@ -38,6 +38,9 @@ def test_kills_under_a_lying_network_lose_nothing_and_double_nothing(arguments: 
     [("doubled", ("--profile", "myrvm-server")), ("forgotten", ())],
 )
 def test_a_defect_is_seen(defect: str, arguments: tuple[str, ...]) -> None:
-    campaign = run("--kills", "12", "--seed", "11", "--defect", defect, *arguments)
-    assert campaign.returncode == 1, campaign.stdout + campaign.stderr
-    assert not campaign.stdout.endswith(" 0 problems\n")
+    # Whether twelve kills hit the moment that shows it is chance, and timing: a few series, until one has.
+    series = (run("--kills", "12", "--seed", str(seed), "--defect", defect, *arguments) for seed in range(8))
+    campaign = next((campaign for campaign in series if campaign.returncode == 1), None)
+    assert campaign is not None, "not seen in eight series"
+    assert "problems" in campaign.stdout
+    assert "0 lost, 0 doubled, 0 problems" not in campaign.stdout
