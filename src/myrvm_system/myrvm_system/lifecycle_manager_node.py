@@ -168,7 +168,7 @@ class LifecycleManagerNode(ManagedNode[ManagerSettings]):
                 self._kill(self._manager.probed(now_s, action.node, look(action.pid)))
         self._report(now_s)
         if self._manager.hears_nobody(now_s) and start_up.RUN_VARIABLE in os.environ:
-            # Seen once in 160 kills of the manager: the new one's transport hears nothing, though all nodes speak.
+            # Seen in one of 100 restarts: the new one's transport hears nothing, though all nodes speak.
             self.log.critical("no node is heard: ends, so that the launcher starts it anew")
             raise SystemExit(1)
 
