@@ -46,6 +46,7 @@ class Connection:
         self, settings: CloudBridgeSettings, key: Key, hardware_id: str, software_version: str, voucher_key: str
     ) -> None:
         self._settings, self._key = settings, key
+        self._backoff = Backoff(settings.backoff_base_s, settings.backoff_cap_s)
         if settings.server_url:
             tls.check_url(settings.server_url)
         self._tls = tls.context(settings.tls_ca_file, settings.tls_client_certificate, settings.tls_client_key)
@@ -69,8 +70,9 @@ class Connection:
         """A bridge for one activation of the node."""
         settings = self._settings
         http = self._http(self.client.base_url)
-        backoff = Backoff(settings.backoff_base_s, settings.backoff_cap_s)
-        times = BridgeTimes(settings.heartbeat_interval_s, settings.authorize_timeout_s, settings.lease_s, backoff)
+        times = BridgeTimes(
+            settings.heartbeat_interval_s, settings.authorize_timeout_s, settings.lease_s, self._backoff
+        )
         return Bridge(self.client, http, port, times, settings.batch_size, line, log, machine_state.observe)
 
     def _event_line(self, access: contract.WebSocketAccess, log: Any) -> EventLine | None:
@@ -97,8 +99,7 @@ class Connection:
                 token = access.auth_token if access.auth_token.get_secret_value() else self._key.current()
                 return RawEvents(url, token.get_secret_value())
 
-        backoff = Backoff(settings.backoff_base_s, settings.backoff_cap_s)
-        return EventLine(protocol, self._ask_leave, self._tls, Reconnect(backoff), log)
+        return EventLine(protocol, self._ask_leave, self._tls, Reconnect(self._backoff), log)
 
     async def _ask_leave(self, channel: str, socket_id: str) -> Leave:
         """Laravel's broadcasting authorisation; a call of its own, on a connection of its own."""
@@ -110,8 +111,6 @@ class Connection:
 
     def _http(self, base_url: str) -> HttpLine:
         settings = self._settings
-        backoff = Backoff(settings.backoff_base_s, settings.backoff_cap_s)
-        backoff = Backoff(settings.backoff_base_s, settings.backoff_cap_s)
         limits = HttpLimits(
             connect_s=settings.connect_timeout_s,
             tls_s=settings.tls_timeout_s,
@@ -120,7 +119,7 @@ class Connection:
             compress_from_bytes=settings.compress_from_bytes,
             retries=settings.retries,
             failures=settings.circuit_failures,
-            backoff=backoff,
+            backoff=self._backoff,
         )
         return HttpLine(base_url, self._key, self.client.hardware_id, limits, self._tls)
 
