@@ -213,7 +213,8 @@ def build() -> None:
         f'export MYRVM_HOME="{HOME}"',
         f'export FASTRTPS_DEFAULT_PROFILES_FILE="{HOME}/config/fastdds.xml"',
         'export MYRVM_HARDWARE="${MYRVM_HARDWARE:-desk}"',
-        "export ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST RMW_IMPLEMENTATION=rmw_fastrtps_cpp",
+        # With LOCALHOST, rmw_fastrtps adds shared memory and UDP of its own to whatever the profile says.
+        "export ROS_AUTOMATIC_DISCOVERY_RANGE=SYSTEM_DEFAULT RMW_IMPLEMENTATION=rmw_fastrtps_cpp",
     ]
     EXPORTS.write_text(
         "# made by deploy/desk/setup.py: the environment of every process of the graph\n" + "\n".join(lines) + "\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from myrvm_core import graph as graph_file
 
 GRAPH = graph_file.load()
 NODES = (*GRAPH.names, GRAPH.manager.name)
+# As /proc/net/udp writes 127.0.0.1 and 239.255.0.1, which is joined on the loopback.
+LOOPBACK, DISCOVERY_GROUP = "0100007F", "0100FFEF"
 
 
 @pytest.mark.parametrize("state", [DepositState.CLASSIFYING, DepositState.ACCEPTING])
@@ -39,6 +42,19 @@ def test_a_node_killed_during_a_deposit_comes_back_and_nothing_is_lost(machine: 
     machine.wait_serving()
     machine.insert(Kind.NOT_EMPTY)
     machine.audit()
+
+
+def test_only_nodes_that_exchange_pictures_use_shared_memory_and_none_listens_outside_the_machine(machine: Any) -> None:
+    machine.wait_serving()
+    listening = Path("/proc/net/udp").read_text().splitlines()[1:]
+    for node in (*GRAPH.nodes, GRAPH.manager):
+        pid = machine.desk.machine.pid(node.name)
+        maps = Path(f"/proc/{pid}/maps").read_text()
+        assert ("/dev/shm/fastrtps_" in maps) is node.pictures, node.name
+        opened = (os.readlink(file) for file in Path(f"/proc/{pid}/fd").iterdir())
+        inodes = {name.removeprefix("socket:[").removesuffix("]") for name in opened if name.startswith("socket:[")}
+        addresses = {line.split()[1].split(":")[0] for line in listening if line.split()[9] in inodes}
+        assert addresses <= {LOOPBACK, DISCOVERY_GROUP}, node.name
 
 
 def test_without_a_camera_the_machine_is_out_of_order_and_says_why(machine: Any) -> None:
