@@ -51,7 +51,7 @@ def test_only_nodes_that_exchange_pictures_use_shared_memory_and_none_listens_ou
         pid = machine.desk.machine.pid(node.name)
         maps = Path(f"/proc/{pid}/maps").read_text()
         assert ("/dev/shm/fastrtps_" in maps) is node.pictures, node.name
-        opened = (os.readlink(file) for file in Path(f"/proc/{pid}/fd").iterdir())
+        opened = (str(file.readlink()) for file in Path(f"/proc/{pid}/fd").iterdir())
         inodes = {name.removeprefix("socket:[").removesuffix("]") for name in opened if name.startswith("socket:[")}
         addresses = {line.split()[1].split(":")[0] for line in listening if line.split()[9] in inodes}
         assert addresses <= {LOOPBACK, DISCOVERY_GROUP}, node.name
