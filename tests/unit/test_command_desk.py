@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import random
 import time
@@ -21,6 +22,7 @@ from myrvm_cloud.maintenance import Window
 from myrvm_core.configuration import default_files, settings
 from myrvm_core.errors import RvmError, SettingsError, StorageError
 from myrvm_core.machine_mode import Mode
+from myrvm_core.overlay import Overlay, State
 from myrvm_core.settings import Settings
 from myrvm_core.signing import SigningKey
 from myrvm_deposit.settings import DepositSettings
@@ -681,6 +683,47 @@ async def test_a_kill_in_the_trial_goes_back_at_the_next_start(
     assert again.overlay.read().current.parameters == {}
     assert again.graph.restarted == ["deposit"]
     assert [outcome.status for outcome in again.desk.outcomes()] == [Status.INTERRUPTED]
+
+
+@pytest.mark.parametrize("writes", [2, 3])
+async def test_a_disk_that_fills_in_the_trial_ends_it(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    """The trial's two files fit, or one more; then there is room for nothing but a change of names."""
+    await sent(machine, signed("config_update", {"patch": {"detector": {"votes": 5}}}))
+    before = len(machine.graph.restarted)
+    free = iter(range(writes))
+    replace = durable.replace
+
+    def filling(path: Path, content: bytes, mode: int = 0o644) -> None:
+        if path.parent.name == "configuration" and next(free, None) is None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(path, content, mode)
+
+    monkeypatch.setattr(durable, "replace", filling)
+    outcome = await sent(machine, signed("config_update", {"patch": {"deposit": {"show_s": 3.0}}}))
+    state = machine.overlay.read()
+    if writes == 3:
+        assert (outcome.status, state.on_trial, state.newest) == (Status.DONE, False, 2)
+        return
+    assert outcome.status is Status.FAILED
+    assert outcome.reason.startswith("version 2 was taken back: ")
+    assert "No space left" in outcome.reason
+    assert machine.graph.restarted[before:] == ["deposit", "deposit"]
+    assert state.current.parameters == {"detector": {"votes": 5}}
+    assert (state.on_trial, state.newest) == (False, 2)
+    monkeypatch.setattr(durable, "replace", replace)
+    outcome = await sent(machine, signed("config_update", {"patch": {"deposit": {"show_s": 3.0}}}))
+    assert outcome.detail["version"] == "3"
+
+
+async def test_a_trial_that_nobody_judges_gives_way_to_the_next(machine: Machine) -> None:
+    left = State(Overlay(1, {"deposit": {"show_s": 3.0}}), on_trial=True, newest=1)
+    machine.overlay.write(left)
+    outcome = await sent(machine, signed("config_update", {"patch": {"detector": {"votes": 5}}}))
+    assert (outcome.status, outcome.detail["version"]) == (Status.DONE, "2")
+    assert machine.graph.restarted == ["deposit", "detector"]
+    assert machine.overlay.read().current.parameters == {"detector": {"votes": 5}}
 
 
 async def test_the_price_is_a_change_of_the_configuration(machine: Machine) -> None:

@@ -23,7 +23,7 @@ from myrvm_core.settings import Settings, extra, walk
 
 from myrvm_cloud.command import Command
 from myrvm_cloud.command_check import Moment
-from myrvm_cloud.command_graph import CommandError, Graph, MachineState, NotNowError, item_gone, manage, wait_for
+from myrvm_cloud.command_graph import CommandError, Graph, MachineState, item_gone, manage, wait_for
 from myrvm_cloud.command_settings import CommandSettings
 from myrvm_core import environment
 from myrvm_core import graph as graph_file
@@ -121,13 +121,14 @@ class ConfigurationChange:
 
         Raises:
             SettingsError: the patch is not allowed; nothing was done.
-            NotNowError: a change is on trial; nothing was done.
-            CommandError: the graph was not healthy with it; it was taken back.
+            NotNowError: an item stays in the machine; nothing was done.
+            CommandError: the graph was not healthy with it, or the disk did not keep it; it was taken back.
             StorageError: the disk does not take it.
         """
         state = await asyncio.to_thread(self.file.read)
-        if state.on_trial:
-            raise NotNowError(f"version {state.current.version} is on trial")
+        if state.on_trial:  # there is one trial at a time: nobody judges this one any more
+            await self.resume()
+            state = await asyncio.to_thread(self.file.read)
         parameters = patched(state.current.parameters, patch)
         check_settings(settings(self._files, parameters))
         concerned = _concerned(state.current.parameters, parameters)
@@ -138,15 +139,15 @@ class ConfigurationChange:
         overlay = Overlay(version, parameters, command.command_id, ", ".join(command.signed_by), self._moment().epoch_s)
         before = self._graph.state
         trial = State(overlay, state.current, on_trial=True, newest=version, note=f"version {version} is on trial")
-        await asyncio.to_thread(self.file.write, trial)
+        kept = State(overlay, on_trial=False, newest=version, note=f"version {version} was found healthy")
+        await asyncio.to_thread(self.file.begin_trial, trial)
         try:
             await self._restart(concerned)
             await self._judge(concerned, before)
+            await asyncio.to_thread(self.file.write, kept)
         except RvmError as error:
             await self._take_back(trial, concerned, str(error))
             raise CommandError(f"version {version} was taken back: {error}") from error
-        kept = State(overlay, on_trial=False, newest=version, note=f"version {version} was found healthy")
-        await asyncio.to_thread(self.file.write, kept)
         return {"version": str(version), "restarted": ", ".join(concerned)}
 
     async def resume(self) -> None:
@@ -161,7 +162,7 @@ class ConfigurationChange:
             await self._take_back(state, concerned, "the one who judged it ended")
 
     async def _take_back(self, trial: State, concerned: Sequence[str], why: str) -> None:
-        await asyncio.to_thread(self.file.write, trial.rolled_back(why))
+        await asyncio.to_thread(self.file.take_back, trial, why)
         await self._restart(concerned)
 
     async def _restart(self, nodes: Sequence[str]) -> None:

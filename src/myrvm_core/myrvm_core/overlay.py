@@ -73,6 +73,7 @@ class OverlayFile:
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path or paths.data() / FILE
+        self._back = self._path.with_name(f"{self._path.stem}.before.json")  # written before each trial
         self.problem = ""
 
     def read(self) -> State:
@@ -90,16 +91,42 @@ class OverlayFile:
             return State()
         return kept.state
 
+    def begin_trial(self, trial: State) -> None:
+        """Put a change on trial, its way back on disk first.
+
+        Raises:
+            StorageError: the disk does not take it; what was before counts.
+        """
+        self._replace(self._back, trial.rolled_back("it took no room on the disk to say why"))
+        self._replace(self._path, trial)
+
+    def take_back(self, trial: State, why: str) -> None:
+        """End a trial: what was before counts. It needs no room: where the disk has none, `why` is left out.
+
+        Raises:
+            StorageError: the disk changes nothing at all any more.
+        """
+        try:
+            self.write(trial.rolled_back(why))
+        except StorageError as error:
+            try:
+                durable.rename(self._back, self._path)
+            except OSError:
+                raise error from None
+
     def write(self, state: State) -> None:
         """Replace the file.
 
         Raises:
             StorageError: the disk does not take it.
         """
+        self._replace(self._path, state)
+
+    def _replace(self, path: Path, state: State) -> None:
         try:
-            durable.replace(self._path, _ADAPTER.dump_json(_File(state, _crc(state)), indent=1))
+            durable.replace(path, _ADAPTER.dump_json(_File(state, _crc(state)), indent=1))
         except OSError as error:
-            raise StorageError(f"{self._path} cannot be written: {error}") from error
+            raise StorageError(f"{path} cannot be written: {error}") from error
 
     def roll_back(self, why: str) -> State | None:
         """End a trial that nobody judges any more; what was taken back, None where nothing was on trial.
@@ -110,7 +137,7 @@ class OverlayFile:
         state = self.read()
         if not state.on_trial:
             return None
-        self.write(state.rolled_back(why))
+        self.take_back(state, why)
         return state
 
 
