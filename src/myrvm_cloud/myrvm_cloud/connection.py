@@ -97,7 +97,7 @@ class Connection:
             def protocol() -> EventProtocol:
                 # Read at each connection: a key that was replaced counts from the next one on.
                 token = access.auth_token if access.auth_token.get_secret_value() else self._key.current()
-                return RawEvents(url, token.get_secret_value())
+                return RawEvents(url, token.get_secret_value(), settings.ws_token_in_url)
 
         return EventLine(protocol, self._ask_leave, self._tls, Reconnect(self._backoff), log)
 

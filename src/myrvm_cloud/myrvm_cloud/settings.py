@@ -58,6 +58,9 @@ class CloudBridgeSettings(Settings):
         env="RVM_WS_URL",
         pattern=r"^(wss?://\S+)?$",
     )
+    ws_token_in_url: bool = setting(
+        False, "Send the token as ?token= for a server that takes no header there. URLs end up in logs of proxies."
+    )
     ws_app_key: str = setting(
         "", "Reverb's application, where the server's handshake does not name it.", env="RVM_WS_APP_KEY"
     )
