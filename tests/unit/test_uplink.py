@@ -8,14 +8,26 @@ from typing import Any
 
 import structlog
 from myrvm_cloud.bridge import Line, State
-from myrvm_cloud.events import CatchUp, CommandDocument, Event, LineChanged, LineState, SessionAuthorized, User
+from myrvm_cloud.command_check import Reason
+from myrvm_cloud.events import (
+    CatchUp,
+    CommandDocument,
+    CommandRefused,
+    Event,
+    LineChanged,
+    LineState,
+    Malformed,
+    SessionAuthorized,
+    User,
+)
 from myrvm_cloud.uplink import Uplink
 
 from myrvm_cloud import contract, uplink
 
 ACCESS = contract.WebSocketAccess(url="ws://127.0.0.1:1/ws/rvm-7")
 SESSION = SessionAuthorized(user=User(id="alice"), offer_id="x" * 22)
-EVENTS = (LineChanged(LineState.SUBSCRIBED), CommandDocument("a.b.c"), CatchUp("connected"), SESSION)
+BAD = (CommandRefused("GIT_PULL", "1", "not signed"), Malformed("a message that is none"))
+EVENTS = (LineChanged(LineState.SUBSCRIBED), *BAD, CommandDocument("a.b.c"), CatchUp("connected"), SESSION)
 
 
 class PlayedLine:
@@ -77,10 +89,17 @@ class PlayedDesk:
 
     def __init__(self) -> None:
         self.received: list[str] = []
+        self.refused: list[tuple[Reason, str]] = []
 
     def receive(self, envelope: str) -> bool:
         self.received.append(envelope)
         return True
+
+    def reach(self, server: Any) -> None:
+        """See `CommandDesk`."""
+
+    def turned_away(self, reason: Reason, line: str) -> None:
+        self.refused.append((reason, line))
 
     def outcomes(self) -> tuple[()]:
         return ()
@@ -111,6 +130,7 @@ async def test_events_reach_whom_they_are_for_and_a_defect_beside_them_ends_noth
     await until(lambda: len(machine.told) == 2 and machine.asked > 3)
     assert machine.told == [LineChanged(LineState.SUBSCRIBED), SESSION]
     assert (desk.received, bridge.caught_up, bridge.runs) == (["a.b.c"], 1, 1)
+    assert desk.refused == [(Reason.SIGNATURE, "not signed"), (Reason.SHAPE, "a message that is none")]
     link.welcomed(answer)  # the same again: nothing changes
     await asyncio.sleep(0.02)
     assert not lines[0].ended

@@ -106,6 +106,10 @@ class CommandDesk:
         self._arrived.set()
         return True
 
+    def turned_away(self, reason: Reason, line: str) -> None:
+        """What the line to the server has refused by itself: counted in the audit log as envelopes are."""
+        self._count(RefusedError(reason, line))
+
     def outcomes(self) -> Sequence[Outcome]:
         """What the server is still to be told, oldest first."""
         return (*self._journal.journal.outcomes, *self._refused.values())

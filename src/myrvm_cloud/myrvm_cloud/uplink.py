@@ -17,6 +17,7 @@ from myrvm_core.errors import RvmError, ServerError
 from myrvm_cloud import contract
 from myrvm_cloud.bridge import Bridge, Fate, Line, Port, State
 from myrvm_cloud.call import CallError, NotOfferedError
+from myrvm_cloud.command_check import Reason
 from myrvm_cloud.command_desk import CommandDesk
 from myrvm_cloud.event_line import EventLine
 from myrvm_cloud.events import (
@@ -28,6 +29,7 @@ from myrvm_cloud.events import (
     LineChanged,
     LineState,
     Maintenance,
+    Malformed,
     PeerError,
     SessionAuthorized,
 )
@@ -192,6 +194,9 @@ class Uplink:
                 self.bridge.catch_up()
             case CommandRefused():
                 self._log.warning("command refused", command=event.command, request=event.request_id, why=event.reason)
+                self._turned_away(Reason.SIGNATURE, event.reason)
+            case Malformed():  # the line has logged it
+                self._turned_away(Reason.SHAPE, event.reason)
             case PeerError():
                 self._log.warning("the server complains", code=event.code, message=event.message)
             case LineChanged():
@@ -204,6 +209,10 @@ class Uplink:
                 self._machine.heard(event)
             case _:
                 self._log.debug("event that nobody here needs", event=type(event).__name__)
+
+    def _turned_away(self, reason: Reason, line: str) -> None:
+        if self._desk is not None:
+            self._desk.turned_away(reason, line)
 
     # What is sent beside the deposits
 

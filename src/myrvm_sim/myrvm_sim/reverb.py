@@ -101,6 +101,7 @@ class Reverb:
             web.post("/broadcasting/auth", self._authorize),
             web.post("/api/broadcasting/auth", self._authorize),
             web.post("/reverb/events", self._publish),
+            web.get("/reverb/connections", self._connections),
             web.post("/reverb/faults", self._set_faults),
         ]
 
@@ -152,6 +153,9 @@ class Reverb:
     async def _publish(self, request: web.Request) -> web.Response:
         said = Publication.model_validate_json(await request.read())
         return web.json_response({"sent": await self.publish(said.channel, said.event, said.data)})
+
+    async def _connections(self, _: web.Request) -> web.Response:
+        return web.json_response({"socket_ids": sorted(peer.socket_id for peer in self.peers)})
 
     async def _set_faults(self, request: web.Request) -> web.Response:
         await self.break_it(ReverbFaults.model_validate_json(await request.read()))
