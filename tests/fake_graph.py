@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from myrvm_cloud.audit_log import AuditLog
+from myrvm_cloud.call import Call, CallError, ErrorKind
 from myrvm_cloud.command_check import Moment
 from myrvm_cloud.command_desk import CommandDesk
 from myrvm_cloud.command_executor import Executor
@@ -18,6 +21,7 @@ from myrvm_cloud.command_settings import CommandSettings
 from myrvm_cloud.config_update import ConfigurationChange
 from myrvm_cloud.key_store import KeyStore
 from myrvm_cloud.maintenance import Maintenance, Window
+from myrvm_cloud.rest_client import MyrvmClient, RestClient
 from myrvm_core.configuration import default_files
 from myrvm_core.graph import load
 from myrvm_core.machine_mode import Mode
@@ -94,6 +98,22 @@ class FakeGraph:
             self.windows.append(window)
 
 
+class FakeServer:
+    """A stand-in for the line to the server: keeps what is uploaded, or refuses it with a line."""
+
+    def __init__(self) -> None:
+        self.client: RestClient = MyrvmClient("https://host", MACHINE, "0.1.0")
+        self.uploads: list[Call[Any]] = []
+        self.refuse = ""
+
+    async def ask(self, call: Call[Any], total_s: float | None = None) -> Any:
+        if self.refuse:
+            raise CallError(ErrorKind.REFUSED, self.refuse, 422)
+        self.uploads.append(call)
+        (upload_id,) = parse_qs(urlsplit(call.path).query)["upload_id"]
+        return call.read({"upload_id": upload_id, "sha256": hashlib.sha256(call.body).hexdigest()})
+
+
 class Machine:
     """A desk for commands on the files of a folder; made anew, it is the machine after a restart."""
 
@@ -117,9 +137,12 @@ class Machine:
         moment = lambda: self.moment  # noqa: E731
         change = ConfigurationChange(self.graph, self.settings, default_files("desk"), moment, self.overlay)
         self.executor = Executor(
-            self.graph, self.settings, folder / "commands", self.keys, self.maintenance, change, moment
-        )
+            self.graph, self.settings, folder / "commands", self.keys, self.maintenance, change, moment,
+            folder / "logs", lambda: ["key-of-the-machine"],
+        )  # fmt: skip
         self.desk = CommandDesk(
             MACHINE, self.audit_folder, self.audit, self.journal, self.keys, self.settings, self.executor, moment,
             boot_id, self.log,
         )  # fmt: skip
+        self.server = FakeServer()
+        self.desk.reach(self.server)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gzip
 import json
+import os
 import random
 import time
 from collections import Counter
@@ -19,6 +21,7 @@ from myrvm_cloud.audit_log import entries, verify_log
 from myrvm_cloud.command import ENVELOPE_CHARACTERS, KINDS, Outcome, Status
 from myrvm_cloud.command_check import Moment, TokenBucket
 from myrvm_cloud.maintenance import Window
+from myrvm_cloud.myrvm_server_client import MyrvmServerClient
 from myrvm_core.configuration import default_files, settings
 from myrvm_core.errors import RvmError, SettingsError, StorageError
 from myrvm_core.machine_mode import Mode
@@ -41,6 +44,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "light": {"on": True},
     "capture_picture": {},
     "run_selftest": {},
+    "upload_logs": {},
     "set_log_level": {"node": "camera", "level": "DEBUG"},
     "set_price_table": {"points_per_item": 12},
     "show_message": {"text": "Hello"},
@@ -48,7 +52,8 @@ GOOD: dict[str, dict[str, Any]] = {
     "config_update": {"patch": {"deposit": {"show_s": 3.0}}},
     "rotate_keys": {"keys": [key.model_dump(mode="json") for key in OPERATOR.ring.keys]},
 }
-NOT_AVAILABLE: dict[str, dict[str, Any]] = {"upload_logs": {}, "update_model": {"name": "rvm", "version": "2"}}
+NOT_AVAILABLE: dict[str, dict[str, Any]] = {"update_model": {"name": "rvm", "version": "2"}}
+LOG_LINE = '{"time": "2027-01-15T07:59:59.5Z", "node": "camera", "message": "key-of-the-machine", "level": "info"}\n'
 
 
 @pytest.fixture
@@ -60,6 +65,10 @@ def installed(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def machine(tmp_path: Path, installed: Path) -> Machine:
+    logs = tmp_path / "var" / "logs"
+    logs.mkdir(parents=True)
+    (logs / "camera.jsonl").write_text(LOG_LINE)
+    os.utime(logs / "camera.jsonl", (NOW_S, NOW_S))
     return Machine(tmp_path / "var", installed)
 
 
@@ -126,6 +135,31 @@ async def test_what_they_do(machine: Machine, tmp_path: Path) -> None:
     graph.refuse["actuator/set_output"] = "no output 'light_ring'; there are: none"
     outcome = await sent(machine, signed("light"))
     assert (outcome.status, outcome.reason) == (Status.FAILED, graph.refuse["actuator/set_output"])
+
+
+async def test_logs_are_uploaded_and_whatever_goes_wrong_is_said(machine: Machine) -> None:
+    outcome = await sent(machine, signed("upload_logs", {"hours": 2, "node": "camera"}, command_id="logs-1"))
+    (upload,) = machine.server.uploads
+    assert (upload.name, outcome.detail["upload_id"], outcome.detail["files"]) == (
+        "/edge/logs",
+        "logs-1",
+        "camera.jsonl",
+    )
+    assert (outcome.detail["lines"], outcome.detail["bytes"]) == ("1", str(len(upload.body)))
+    line = json.loads(gzip.decompress(upload.body))
+    assert line["message"] == "**********", "the key is masked where nobody has masked it"
+    outcome = await sent(machine, signed("upload_logs", {"node": "gate"}))
+    assert (outcome.status, outcome.reason) == (Status.FAILED, "no lines of gate in the last 24 h")
+    machine.server.refuse = "/edge/logs was refused with 422: no"
+    outcome = await sent(machine, signed("upload_logs"))
+    assert (outcome.status, outcome.reason) == (Status.FAILED, machine.server.refuse)
+    machine.executor.server = None
+    outcome = await sent(machine, signed("upload_logs"))
+    assert (outcome.status, outcome.reason) == (Status.FAILED, "there is no server to send it to")
+    machine.server.client = MyrvmServerClient("https://host", MACHINE, "0.1.0")
+    machine.desk.reach(machine.server)
+    outcome = await sent(machine, signed("upload_logs"))
+    assert (outcome.status, outcome.reason) == (Status.FAILED, "profile myrvm-server offers no call for logs")
 
 
 async def test_pictures_are_bounded(machine: Machine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import schemathesis
 import yaml
 from aiohttp import web
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, settings, strategies
 from memory_buffer import deposit
 from myrvm_cloud.contract import BASE_PATH
 from myrvm_cloud.rest_client import MachineState, MyrvmClient
@@ -29,6 +30,8 @@ from myrvm_core import paths
 DOCUMENT = openapi.document()
 EXAMPLES_EACH = 20
 HEADERS = {"X-RVM-API-KEY": DEMO_KEY, "X-Machine-UUID": "rvm-7"}
+LOGS = gzip.compress(b"{}\n")
+BINARY = {contract.GZIP: LOGS}
 # A row that is not of the contract is refused by itself within a 200: what is sent wrong is not always answered so.
 CHECKS = [
     not_a_server_error,
@@ -92,10 +95,11 @@ def test_every_call_of_client_and_server_is_in_it() -> None:
         client.models(contract.Model(name="", version="", sha256="")),
         client.configuration(),
         client.command_outcomes([outcome]),
+        client.logs("17", LOGS),
     ]
-    assert {(call.method, call.path) for call in calls} == described
+    assert {(call.method, call.name) for call in calls} == described
     for call in calls:
-        if call.body:
+        if call.body and call.content_type == "application/json":
             body = DOCUMENT["paths"][call.path]["post"]["requestBody"]["content"]["application/json"]
             jsonschema.validate(yaml.safe_load(call.body), resolved(body["schema"]))
 
@@ -109,9 +113,16 @@ async def test_its_examples_run(endpoint: openapi.Endpoint, server: str) -> None
     if endpoint.request is not None:
         body = operation["requestBody"]["content"]["application/json"]
         jsonschema.validate(endpoint.request_example, resolved(body["schema"]))
+    binary = BINARY.get(endpoint.content_type)
+    given: dict[str, Any] = {"json": endpoint.request_example} if binary is None else {"data": binary}
     async with (
-        aiohttp.ClientSession(headers=HEADERS) as session,
-        session.request(endpoint.method, server + endpoint.path, json=endpoint.request_example) as answer,
+        aiohttp.ClientSession(headers=HEADERS | {"Content-Type": endpoint.content_type}) as session,
+        session.request(
+            endpoint.method,
+            server + endpoint.path,
+            params={name: example for name, _, example in endpoint.query},
+            **given,
+        ) as answer,
     ):
         assert answer.status == (204 if endpoint.empty else 200)
         if not endpoint.empty:
@@ -120,6 +131,8 @@ async def test_its_examples_run(endpoint: openapi.Endpoint, server: str) -> None
             assert endpoint.answer_example.keys() <= said.keys()
 
 
+for content_type in BINARY:
+    schemathesis.openapi.media_type(content_type, strategies.binary(max_size=1000))
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
 
 

@@ -129,6 +129,11 @@ class Call(Generic[A]):
     error_type: type[contract.Refusal] = contract.ErrorAnswer
 
     @property
+    def packable(self) -> bool:
+        """Whether gzip makes the body smaller."""
+        return self.content_type not in (contract.GZIP, contract.JPEG)
+
+    @property
     def name(self) -> str:
         """For messages; no ids, no query."""
         return self.endpoint or self.path

@@ -106,9 +106,10 @@ class RunSelftest(Parameters):
 
 
 class UploadLogs(Parameters):
-    """Send the logs of the last hours."""
+    """Send the logs of the last hours, of one node or of all."""
 
     hours: int = Field(default=24, ge=1, le=168)
+    node: NodeName | None = None
 
 
 class UpdateModel(Parameters):

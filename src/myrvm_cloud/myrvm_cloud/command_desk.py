@@ -32,7 +32,7 @@ from myrvm_cloud.command_check import (
     too_large,
 )
 from myrvm_cloud.command_executor import Executor
-from myrvm_cloud.command_graph import NotNowError
+from myrvm_cloud.command_graph import NotNowError, Server
 from myrvm_cloud.command_journal import JournalFile, Running
 from myrvm_cloud.command_settings import CommandSettings
 from myrvm_cloud.key_store import KeyStore
@@ -125,6 +125,10 @@ class CommandDesk:
             self._refused.pop(name, None)
         async with self._writing:
             await asyncio.to_thread(self._journal.confirm, digests)
+
+    def reach(self, server: Server) -> None:
+        """There is a line to this server now."""
+        self._executor.server = server
 
     @property
     def figures(self) -> dict[str, float | int | str]:

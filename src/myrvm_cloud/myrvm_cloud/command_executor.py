@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from myrvm_core.errors import StorageError
 from myrvm_core.machine_mode import Mode
 
+from myrvm_cloud.call import Call
 from myrvm_cloud.command import (
     CapturePicture,
     Command,
@@ -31,17 +32,23 @@ from myrvm_cloud.command import (
     UploadLogs,
 )
 from myrvm_cloud.command_check import Moment
-from myrvm_cloud.command_graph import CommandError, Graph, NotNowError, item_gone, manage
+from myrvm_cloud.command_graph import CommandError, Graph, NotNowError, Server, item_gone, manage
 from myrvm_cloud.command_settings import CommandSettings
 from myrvm_cloud.config_update import ConfigurationChange
 from myrvm_cloud.key_store import KeyStore
+from myrvm_cloud.log_collection import collect
 from myrvm_cloud.maintenance import Maintenance, Step, Window
+from myrvm_cloud.rest_client import RestClient
 from myrvm_core import durable
+
+A = TypeVar("A")
 
 CALL_S = 10.0
 PICTURE_S = 5.0
 PICTURES = 20
 REBOOT_S = 30.0
+UPLOAD_S = 120.0
+DETAIL_CHARACTERS = 2000
 SERVED = (Mode.SERVING, Mode.DEGRADED, Mode.OUT_OF_ORDER)
 
 
@@ -56,7 +63,13 @@ class Executor:
         maintenance: for set_maintenance.
         change: for config_update.
         moment: the time of day.
+        logs: folder of the nodes' logs.
+        secrets: what must not leave the machine with them.
+
+    `server` is where logs and pictures go; the one who has the line sets it.
     """
+
+    server: Server | None = None
 
     def __init__(
         self,
@@ -67,9 +80,12 @@ class Executor:
         maintenance: Maintenance,
         change: ConfigurationChange,
         moment: Callable[[], Moment],
+        logs: Path,
+        secrets: Callable[[], Sequence[str]],
     ) -> None:
         self._graph, self._settings, self._folder = graph, settings, folder
         self._keys, self._maintenance, self._change, self._moment = keys, maintenance, change, moment
+        self._logs, self._secrets = logs, secrets
         self._table: dict[type[Parameters], Callable[[Command, Any], Awaitable[dict[str, str]]]] = {
             Reboot: self._reboot,
             RestartNode: self._restart_node,
@@ -79,7 +95,7 @@ class Executor:
             Light: self._light,
             CapturePicture: self._capture_picture,
             RunSelftest: self._run_selftest,
-            UploadLogs: self._not_available,
+            UploadLogs: self._upload_logs,
             UpdateModel: self._not_available,
             SetLogLevel: self._set_log_level,
             SetPriceTable: self._set_price_table,
@@ -175,7 +191,26 @@ class Executor:
         answer = await self._graph.ask("system/selftest", CALL_S)
         if not answer.success:
             raise CommandError(f"self-test: {answer.message}")
-        return {"report": str(answer.report)[:2000]}
+        return {"report": str(answer.report)[:DETAIL_CHARACTERS]}
+
+    async def _upload_logs(self, command: Command, parameters: UploadLogs) -> dict[str, str]:
+        since_s = self._moment().epoch_s - 3600.0 * parameters.hours
+        found = await asyncio.to_thread(collect, self._logs, since_s, parameters.node or "", self._secrets())
+        if not found.lines:
+            raise CommandError(f"no lines of {parameters.node or 'any node'} in the last {parameters.hours} h")
+        answer = await self._send(lambda client: client.logs(command.command_id, found.packed))
+        files = ", ".join(found.files)
+        return {
+            "upload_id": answer.upload_id, "sha256": answer.sha256, "bytes": str(len(found.packed)),
+            "lines": str(found.lines), "files": files[:DETAIL_CHARACTERS],
+            **({} if found.whole else {"left_out": "older lines, for their size"}),
+        }  # fmt: skip
+
+    async def _send(self, call: Callable[[RestClient], Call[A]]) -> A:
+        """Have the server take something; CommandError where there is no server, CallError where it does not."""
+        if self.server is None:
+            raise CommandError("there is no server to send it to")
+        return await self.server.ask(call(self.server.client), UPLOAD_S)
 
     async def _not_available(self, command: Command, _: Parameters) -> dict[str, str]:
         raise CommandError(f"{command.kind} is not available on this machine")

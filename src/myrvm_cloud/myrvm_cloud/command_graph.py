@@ -6,12 +6,16 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from myrvm_core.errors import RvmError
 from myrvm_core.machine_mode import Mode
 
+from myrvm_cloud.call import Call
 from myrvm_cloud.maintenance import Window
+from myrvm_cloud.rest_client import RestClient
+
+A = TypeVar("A")
 
 MANAGE_S = 70.0  # the manager answers when the verb has ended, its own limit is 60 s
 
@@ -72,6 +76,19 @@ class Graph(Protocol):
 
     def announce(self, window: Window | None) -> None:
         """Tell the graph of the maintenance window."""
+        ...
+
+
+class Server(Protocol):
+    """The server as commands need it."""
+
+    @property
+    def client(self) -> RestClient:
+        """Makes the calls."""
+        ...
+
+    async def ask(self, call: Call[A], total_s: float | None = None) -> A:
+        """Send a call; CallError where no answer counts within `total_s`, by default that of any request."""
         ...
 
 

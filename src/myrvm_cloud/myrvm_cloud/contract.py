@@ -18,6 +18,8 @@ MACHINE_HEADER = "X-Machine-UUID"
 
 DOCUMENT_CHARACTERS = 65_536
 COMMANDS_AT_ONCE = 16
+UPLOAD_BYTES = 4_000_000
+GZIP, JPEG = "application/gzip", "image/jpeg"
 
 Text = Annotated[str, Field(max_length=500)]
 Key = Annotated[str, Field(min_length=1, max_length=100)]
@@ -224,6 +226,13 @@ class CommandOutcomesAnswer(Body):
     """These digests are recorded, now or before; the others are to be sent again."""
 
     recorded: list[Text]
+
+
+class UploadAnswer(Body):
+    """POST /edge/logs, /edge/pictures: the server has it; SHA-256 of the bytes that it keeps under that id."""
+
+    upload_id: Key
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Refusal(Body):

@@ -222,7 +222,7 @@ class HttpLine:
         body = call.body
         if body:
             headers["Content-Type"] = call.content_type
-            if self.accepts_gzip and len(body) >= self._limits.compress_from_bytes:
+            if self.accepts_gzip and call.packable and len(body) >= self._limits.compress_from_bytes:
                 body, headers["Content-Encoding"] = gzip.compress(body, GZIP_LEVEL, mtime=0), "gzip"
         return body, headers
 

@@ -212,6 +212,10 @@ class MyrvmServerClient:
         """See `RestClient`."""
         raise NotOfferedError(self.profile, "call for outcomes of commands")
 
+    def logs(self, upload_id: str, packed: bytes) -> Call[contract.UploadAnswer]:
+        """See `RestClient`."""
+        raise NotOfferedError(self.profile, "call for logs")
+
     def _post(
         self, path: str, body: contract.Body, read: Any, endpoint: str = "", repeatable: bool = True
     ) -> Call[Any]:

@@ -33,10 +33,15 @@ DEPOSIT = {
 MEASUREMENT = {"measured_at": 1764035739.25, "source": "health", "name": "temperature_c", "value": 45.5}
 OUTCOME = {"digest": SHA256, "command_id": "17", "status": "done", "reason": "", "kind": "show_message"}
 
+UPLOAD_ID = ("upload_id", {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,100}$"}, "17")
+
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One call; `refusals` beyond those that every call has."""
+    """One call; `refusals` beyond those that every call has.
+
+    A body that is no JSON has a `content_type`, and its facts stand in the query (`query`: name, schema, example).
+    """
 
     method: str
     path: str
@@ -47,6 +52,8 @@ class Endpoint:
     request_example: dict[str, Any] | None = None
     refusals: tuple[tuple[int, str], ...] = ()
     empty: str = ""
+    content_type: str = "application/json"
+    query: tuple[tuple[str, dict[str, Any], str], ...] = ()
 
 
 ENDPOINTS = (
@@ -125,7 +132,17 @@ ENDPOINTS = (
         contract.CommandOutcomes,
         {"outcomes": [OUTCOME]},
     ),
+    Endpoint(
+        "post",
+        "/edge/logs",
+        "Lines of logs: JSON lines, gzip. The same id with the same bytes is kept once.",
+        contract.UploadAnswer,
+        {"upload_id": "17", "sha256": SHA256},
+        content_type=contract.GZIP,
+        query=(UPLOAD_ID,),
+    ),
 )
+_BINARY = {"schema": {"type": "string", "format": "binary", "maxLength": contract.UPLOAD_BYTES}}
 REFUSALS = (
     (400, "The body is no JSON, or the machine's name is none."),
     (401, "The key is not known: the machine serves on and tells its technician."),
@@ -194,6 +211,12 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "summary": endpoint.summary,
         "parameters": [{"$ref": "#/components/parameters/machine"}],
     }
+    operation["parameters"] += [
+        {"name": name, "in": "query", "required": True, "schema": schema, "example": example}
+        for name, schema, example in endpoint.query
+    ]
+    if endpoint.content_type != "application/json":
+        operation["requestBody"] = {"required": True, "content": {endpoint.content_type: _BINARY}}
     if endpoint.request is not None:
         body = {"required": True, "content": _content(endpoint.request, endpoint.request_example)}
         operation["requestBody"] = body | {"description": "May be packed (Content-Encoding: gzip) if accepts_gzip."}

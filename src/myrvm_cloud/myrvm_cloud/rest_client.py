@@ -6,10 +6,12 @@ Whatever the profile, answers are the types of `contract`: the rest of the bridg
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from urllib.parse import urlencode
 
 from myrvm_core.deposit_record import DepositRecord, TelemetryRecord
 
@@ -109,6 +111,10 @@ class RestClient(Protocol):
         """Tell what became of commands."""
         ...
 
+    def logs(self, upload_id: str, packed: bytes) -> Call[contract.UploadAnswer]:
+        """Send lines of logs, gzip, under an id made once; ValueError for too many bytes."""
+        ...
+
 
 class MyrvmClient:
     """Our own contract: every call may be repeated, for deposits have keys.
@@ -178,6 +184,10 @@ class MyrvmClient:
         body = contract.CommandOutcomes(outcomes=list(outcomes))
         return post("/edge/command-outcomes", body, contract.CommandOutcomesAnswer)
 
+    def logs(self, upload_id: str, packed: bytes) -> Call[contract.UploadAnswer]:
+        """See `RestClient`."""
+        return _upload("/edge/logs", contract.GZIP, packed, upload_id=upload_id)
+
 
 @dataclass
 class Outcome:
@@ -219,6 +229,20 @@ def batches(records: Sequence[DepositRecord], generator: random.Random) -> list[
 def _beat(answer: Any) -> Beat:
     said = contract.HeartbeatAnswer.model_validate(answer)
     return Beat(said.server_time, said.maintenance, said.commands)
+
+
+def _upload(path: str, content_type: str, content: bytes, **query: str) -> Call[contract.UploadAnswer]:
+    if len(content) > contract.UPLOAD_BYTES:
+        raise ValueError(f"{len(content)} bytes for {path}, allowed: {contract.UPLOAD_BYTES}")
+    digest = hashlib.sha256(content).hexdigest()
+
+    def kept(answer: Any) -> contract.UploadAnswer:
+        said = contract.UploadAnswer.model_validate(answer)
+        if said.sha256 != digest:
+            raise ValueError(f"{said.upload_id} is kept with sha256 {said.sha256}, sent was {digest}")
+        return said
+
+    return Call("POST", f"{path}?{urlencode(query)}", kept, content, content_type, endpoint=path)
 
 
 def _deposit(record: DepositRecord) -> contract.Deposit:

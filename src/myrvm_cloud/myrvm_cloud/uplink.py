@@ -107,6 +107,8 @@ class Uplink:
         self._access_changed = asyncio.Event()
         self._online = asyncio.Event()
         self.bridge = bridge(self)
+        if desk is not None:
+            desk.reach(self.bridge)
 
     async def run(self) -> None:
         """Until cancelled."""

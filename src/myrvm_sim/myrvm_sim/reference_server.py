@@ -57,6 +57,7 @@ from myrvm_sim.public_server import PROFILE, PublicServer
 from myrvm_sim.raw_socket import RawSocket
 from myrvm_sim.reverb import Reverb
 from myrvm_sim.server_faults import BODY_BYTES, Faults, answer, error, read_json, suffer
+from myrvm_sim.uploads import Uploads
 from myrvm_sim.visits import Account, VisitDesk
 from myrvm_sim.vouchers import VoucherOffice
 
@@ -116,6 +117,7 @@ class ReferenceServer:
         self.connection.executescript(_TABLES)
         self.connection.executemany("INSERT OR IGNORE INTO accounts VALUES (?, ?, ?)", DEMO_ACCOUNTS)
         self._public = PublicServer(self.connection, self.transaction)
+        self._uploads = Uploads(self.connection)
         self.reverb, self.raw = Reverb(self.api_key), RawSocket(self.api_key)
         self.vouchers = VoucherOffice(self.connection, self.transaction, time.time)
         self.visits = VisitDesk(self.connection, self.vouchers, time.time)
@@ -125,7 +127,7 @@ class ReferenceServer:
         application = web.Application(middlewares=[self._errors, self._guard], client_max_size=BODY_BYTES)
         application.add_routes(self._public.routes() if self.profile == PROFILE else self.routes())
         application.add_routes(Imports(self.connection, self.transaction, self._judge).routes())
-        application.add_routes([*self.reverb.routes(), *self.raw.routes()])
+        application.add_routes([*self.reverb.routes(), *self.raw.routes(), *self._uploads.routes()])
         application.add_routes(PhonePage(self.vouchers, self.visits, self._customer, self._tell).routes())
         application.add_routes(
             [
@@ -151,6 +153,7 @@ class ReferenceServer:
             web.get(f"{BASE_PATH}/edge/models", self._models),
             web.get(f"{BASE_PATH}/edge/configuration", self._configuration),
             web.post(f"{BASE_PATH}/edge/command-outcomes", self._command_outcomes),
+            *self._uploads.calls(),
         ]
 
     async def _close(self, _: web.Application) -> None:

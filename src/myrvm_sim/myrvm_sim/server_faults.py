@@ -105,10 +105,7 @@ async def read_json(request: web.Request) -> Any:
         web.HTTPException: it takes too long, is too large or damaged.
         StrictJsonError: it is no JSON.
     """
-    try:
-        body = await asyncio.wait_for(request.read(), BODY_S)
-    except asyncio.TimeoutError:
-        raise web.HTTPRequestTimeout() from None
+    body = await read_body(request, BODY_BYTES)
     coding = request.headers.get("Content-Encoding", "identity").lower()
     if coding not in ("identity", "gzip"):
         raise web.HTTPUnsupportedMediaType(reason="Content-Encoding is gzip or nothing")
@@ -123,6 +120,18 @@ async def read_json(request: web.Request) -> Any:
         if not unpacking.eof:
             raise web.HTTPBadRequest(reason="half a gzip")
     return strict_json.loads(body)
+
+
+async def read_body(request: web.Request, limit_bytes: int) -> bytes:
+    """A request's body as it comes.
+
+    Raises:
+        web.HTTPException: it takes too long or is too large.
+    """
+    try:
+        return await asyncio.wait_for(request.clone(client_max_size=limit_bytes).read(), BODY_S)
+    except asyncio.TimeoutError:
+        raise web.HTTPRequestTimeout() from None
 
 
 def error(status: int, message: str, retry_after: str = "") -> web.Response:
