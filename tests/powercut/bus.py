@@ -154,8 +154,11 @@ class OnBus:
     def client(self, service_type: Any, name: str) -> Any:
         return name
 
-    def call(self, client: Any, request: Any, timeout_s: float, done: Callable[[Any | None], None]) -> None:
+    def call(
+        self, client: Any, request: Any, timeout_s: float, done: Callable[[Any | None], None]
+    ) -> Callable[[], None]:
         self.bus.call(client, request, done)
+        return lambda: None
 
     def after(self, delay_s: float, callback: Callable[[], None]) -> Callable[[], None]:
         return self.bus.after(delay_s, callback)

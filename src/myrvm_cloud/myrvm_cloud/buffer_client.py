@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from myrvm_core.deposit_record import DepositRecord, TelemetryRecord
@@ -14,11 +13,10 @@ from myrvm_ros.managed_node import ManagedNode
 from rclpy.client import Client
 
 from myrvm_cloud.bridge import Fate
-from myrvm_cloud.time_limit import within
+from myrvm_cloud.service_call import Done, answer_of
 from myrvm_ros import conversions
 
 TIMEOUT_S = 10.0
-LOOK_S = 0.1
 MEASUREMENTS_AT_ONCE = 100
 SERVICES = {
     LeaseDeposits: "buffer/lease",
@@ -30,20 +28,15 @@ SERVICES = {
 
 
 class BufferClient:
-    """Made in the `configure` of its node. Every wait ends after `TIMEOUT_S`, with StorageError.
+    """Made in the `configure` of its node, which asks. Every wait ends after `TIMEOUT_S`, with StorageError."""
 
-    Args:
-        node: asks.
-        serving: whether it still does; one that was deactivated meanwhile asks nobody.
-    """
-
-    def __init__(self, node: ManagedNode[Any], serving: Callable[[], bool]) -> None:
-        self._node, self._serving = node, serving
+    def __init__(self, node: ManagedNode[Any]) -> None:
+        self._node = node
         self._clients: dict[type, Client] = {kind: node.client(kind, name) for kind, name in SERVICES.items()}
 
     async def lease(self, limit: int, duration_s: float, once: bool) -> tuple[str, list[DepositRecord]]:
         """See `bridge.Port`."""
-        response = await self._ask(LeaseDeposits, limit=limit, duration_s=duration_s, once=once)
+        response = await self._ask(LeaseDeposits, self._give_back, limit=limit, duration_s=duration_s, once=once)
         try:
             return response.lease_id, [conversions.record_from_message(record) for record in response.records]
         except ValueError as error:
@@ -76,33 +69,15 @@ class BufferClient:
 
     def _give_back(self, lease: LeaseDeposits.Response) -> None:
         """A lease that came when nobody waited for it any more: nothing of it was sent."""
+        if not lease.lease_id:
+            return
         deposit_ids = [record.deposit_id for record in lease.records]
         request = NackDeposits.Request(lease_id=lease.lease_id, deposit_ids=deposit_ids, reason="not sent: came late")
         self._node.call(self._clients[NackDeposits], request, TIMEOUT_S, lambda _: None)
 
-    async def _ask(self, kind: Any, **fields: Any) -> Any:
-        answer: concurrent.futures.Future[Any] = concurrent.futures.Future()
-        client, request = self._clients[kind], kind.Request(**fields)
-
-        def done(response: Any | None) -> None:
-            if answer.set_running_or_notify_cancel():
-                answer.set_result(response)
-            elif kind is LeaseDeposits and response is not None and response.lease_id:
-                self._give_back(response)
-
-        def ask() -> None:
-            if answer.cancelled() or not self._serving():
-                return
-            if client.service_is_ready():
-                self._node.call(client, request, TIMEOUT_S, done)
-            else:  # a request to a service that is not discovered yet would be lost, and waited for in vain
-                self._node.after(LOOK_S, ask)
-
-        self._node.call_soon(ask)
-        try:
-            response = await within(TIMEOUT_S + 1.0, asyncio.wrap_future(answer))
-        except asyncio.TimeoutError:
-            response = None
-        if response is None:
+    async def _ask(self, kind: Any, late: Done = lambda response: None, **fields: Any) -> Any:
+        client = self._clients[kind]
+        call = partial(self._node.call, client, kind.Request(**fields), TIMEOUT_S)
+        if (response := await answer_of(self._node, call, TIMEOUT_S, late)) is None:
             raise StorageError(f"{client.srv_name} did not answer within {TIMEOUT_S} s")
         return response

@@ -59,7 +59,7 @@ class CloudBridgeNode(ManagedNode[CloudBridgeSettings]):
         self._serving = False
         self._status = self.publisher(CloudStatus, "cloud/status", qos.STATE)
         self._sessions = self.client(CustomerAuthorized, "deposit/authorized")
-        self._buffer = BufferClient(self, lambda: self._serving)
+        self._buffer = BufferClient(self)
         self._desk, self._trouble = self._command_desk(), ""
 
     def activate(self) -> None:

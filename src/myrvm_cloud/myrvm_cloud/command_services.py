@@ -9,8 +9,6 @@ cloud/command (CloudCommand, texts for the screen) and system/maintenance (Maint
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -36,7 +34,6 @@ from rclpy.client import Client
 from rclpy.parameter import Parameter
 
 from myrvm_cloud import command_journal, key_store, maintenance
-from myrvm_cloud.api_key import ApiKey
 from myrvm_cloud.audit_log import AuditLog
 from myrvm_cloud.command_check import Moment
 from myrvm_cloud.command_desk import CommandDesk
@@ -47,7 +44,7 @@ from myrvm_cloud.command_settings import CommandSettings
 from myrvm_cloud.config_update import ConfigurationChange
 from myrvm_cloud.key_store import KeyStore
 from myrvm_cloud.maintenance import Window
-from myrvm_cloud.time_limit import within
+from myrvm_cloud.service_call import Done, answer_of
 from myrvm_core import paths, program
 from myrvm_ros import image_codec, qos
 
@@ -58,9 +55,8 @@ SERVICES: dict[str, Any] = {
     "camera/capture": Capture,
 }
 WITHOUT_ITEM = (DepositState.IDLE, DepositState.SESSION, DepositState.OUT_OF_ORDER)
-SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$")  # of a variable that holds one itself, not its file
-SLACK_S = 5.0  # the node answers or gives up within the time-out; longer, and it is not there any more
-SET_S = 5.0
+SLACK_S = 5.0  # the camera answers or gives up within the time-out; longer, and it is not there any more
+SET_S = 6.0  # with the discovery of the node
 JPEG_QUALITY = 85
 
 
@@ -105,27 +101,23 @@ class CommandServices:
         names = {"verb": lambda name: getattr(kind, name)}
         request = kind(**{name: names.get(name, _same)(value) for name, value in fields.items()})
 
-        def call(done: Callable[[Any], None]) -> None:
-            self._node.call(self._clients[service], request, limit_s, done)
-
-        return await self._on_node(call, service, limit_s)
+        return await self._answer(partial(self._node.call, self._clients[service], request, limit_s), service, limit_s)
 
     async def set_parameter(self, node: str, name: str, value: str) -> None:
         """See `Graph`."""
         service = f"{node}/set_parameters"
         request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
 
-        def call(done: Callable[[Any], None]) -> None:
+        def call(done: Done) -> None:
             client = self._node.create_client(SetParameters, service)
 
             def ended(response: Any) -> None:
                 self._node.call_soon(partial(_destroy, self._node, client))
                 done(response)
 
-            # A client that was made this moment has not found its service yet.
-            self._node.after(1.0, lambda: self._node.call(client, request, SET_S, ended))
+            self._node.call(client, request, SET_S, ended)
 
-        answer = await self._on_node(call, service, SET_S + 1.0)
+        answer = await self._answer(call, service, SET_S)
         if not answer.results[0].successful:
             raise CommandError(f"{node}.{name} = {value!r} is not allowed: {answer.results[0].reason}")
 
@@ -171,19 +163,8 @@ class CommandServices:
         message.header.stamp = to_message(self._node.now_ns())
         self._node.call_soon(lambda: self._windows.publish(message))
 
-    async def _on_node(self, call: Callable[[Callable[[Any], None]], None], service: str, timeout_s: float) -> Any:
-        answer: concurrent.futures.Future[Any] = concurrent.futures.Future()
-
-        def done(response: Any) -> None:
-            if answer.set_running_or_notify_cancel():
-                answer.set_result(response)
-
-        self._node.call_soon(lambda: call(done))
-        try:
-            response = await within(timeout_s + SLACK_S, asyncio.wrap_future(answer))
-        except asyncio.TimeoutError:
-            response = None
-        if response is None:
+    async def _answer(self, call: Callable[[Done], object], service: str, timeout_s: float) -> Any:
+        if (response := await answer_of(self._node, call, timeout_s)) is None:
             raise CommandError(f"{service} did not answer within {timeout_s:g} s")
         return response
 
@@ -204,7 +185,6 @@ def command_desk(
 
     Raises:
         StorageError: the disk cannot be used.
-        SettingsError: the machine's key cannot be read.
     """
     data = paths.data()
     key = SigningKey.load_or_make(data / "identity" / "machine.pem")
@@ -226,15 +206,7 @@ def command_desk(
     graph = CommandServices(node)
     window = maintenance.Maintenance(data / maintenance.FILE)
     change = ConfigurationChange(graph, settings, given_files(sys.argv) or default_files(), moment, OverlayFile())
-    api_key = ApiKey(node.environment, node.log)
-
-    def secrets() -> list[str]:
-        of_environment = [value for name, value in node.environment.items() if SECRET_NAME.search(name)]
-        return [api_key.current().get_secret_value(), *of_environment]
-
-    executor = Executor(
-        graph, settings, data / "commands", keys, window, change, moment, data / "logs", secrets
-    )  # fmt: skip
+    executor = Executor(graph, settings, data / "commands", keys, window, change, moment)
     return CommandDesk(
         identity(node.environment).hardware_id, folder, audit, journal, keys, settings, executor, moment,
         clock.now().boot_id, node.log,

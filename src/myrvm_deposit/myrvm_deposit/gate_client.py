@@ -24,6 +24,7 @@ class GateClient:
         self._answer_s = answer_s
         self._finished = finished
         self._command_id = ""
+        self._withdraw: Callable[[], None] = lambda: None
         self.running = False
         self._left_open = False  # an interlock has stopped it half way: it does not move again by itself
         self._homing_due = False
@@ -42,7 +43,7 @@ class GateClient:
             self._end(command_id, done=False)
 
         request = CommandGate.Request(command_id=command_id, holder=HOLDER, verb=int(verb))
-        self._node.call(self._client, request, self._answer_s, answered)
+        self._withdraw = self._node.call(self._client, request, self._answer_s, answered)
 
     def on_state(self, message: GateState) -> None:
         """Take the actuator's latest state."""
@@ -58,6 +59,7 @@ class GateClient:
     def _end(self, command_id: str, done: bool) -> None:
         if self._command_id and self._command_id == command_id:
             self._command_id = ""
+            self._withdraw()  # an actuator that has just come must not begin what has ended
             self._finished(done)
 
     def _home_later(self) -> None:

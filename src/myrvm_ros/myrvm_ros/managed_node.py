@@ -43,6 +43,7 @@ from myrvm_ros.parameters import Parameters
 HEARTBEAT_TOPIC = "system/node_health"
 LOG_LEVEL = "log_level"  # a parameter of every node
 HEARTBEAT_PERIOD_S = 1.0
+LOOK_S = 0.05  # for a service that is not discovered yet
 DELIVERY_S = 0.1  # an answer sent so long ago has reached its caller
 HEARTBEAT_UNCONFIGURED_S = 0.2  # a new process is noticed soon
 RCLError: type[Exception] = rclpy_implementation.RCLError
@@ -81,6 +82,7 @@ class ManagedNode(LifecycleNode, Generic[S]):
         self._answered_s = -DELIVERY_S
         self._monotonic = Clock(clock_type=ClockType.STEADY_TIME)
         self._pending: set[Timer] = set()  # one-shot timers that have not fired
+        self._undiscovered: dict[Client, list[Callable[[], None]]] = {}  # requests that wait for their service
         self._failure = ""
         self._soon: deque[Callable[[], None]] = deque()
         self._answer_impossible_transitions()
@@ -187,23 +189,53 @@ class ManagedNode(LifecycleNode, Generic[S]):
         self._pending.add(timer)
         return cancel
 
-    def call(self, client: Client, request: Any, timeout_s: float, done: Callable[[Any | None], None]) -> None:
-        """Call a service; `done` gets the response, or None where there was none within `timeout_s` seconds."""
-        future = client.call_async(request)
+    def call(
+        self, client: Client, request: Any, timeout_s: float, done: Callable[[Any | None], None]
+    ) -> Callable[[], None]:
+        """Call a service; `done` gets the response, or None where there was none within `timeout_s` seconds.
 
-        def expire() -> None:
-            client.remove_pending_request(future)
-            future.cancel()
-            done(None)
+        A request to a service that is not discovered yet would be lost: it waits for that, in the order of the calls.
+        Returns what withdraws it as long as it waits so; `done` is not called then.
+        """
+        future: Future | None = None
 
-        cancel = self.after(timeout_s, expire)
+        def send() -> None:
+            nonlocal future
+            future = client.call_async(request)
+            future.add_done_callback(answered)
 
         def answered(answer: Future) -> None:
             if not answer.cancelled():
-                cancel()
+                stop_clock()
                 done(answer.result())
 
-        future.add_done_callback(answered)
+        def expire() -> None:
+            if future is None:
+                withdraw()
+            else:
+                client.remove_pending_request(future)
+                future.cancel()
+            done(None)
+
+        def withdraw() -> None:
+            if send in (waiting := self._undiscovered.get(client, [])):
+                waiting.remove(send)
+                stop_clock()
+
+        stop_clock = self.after(timeout_s, expire)
+        if client in self._undiscovered:
+            self._undiscovered[client].append(send)
+        else:
+            self._undiscovered[client] = [send]
+            self._send_discovered(client)
+        return withdraw
+
+    def _send_discovered(self, client: Client) -> None:
+        if self._undiscovered[client] and not client.service_is_ready():
+            self.after(LOOK_S, lambda: self._send_discovered(client))
+        else:
+            for send in self._undiscovered.pop(client):
+                send()
 
     def run_in_worker(self, function: Callable[..., Any], *arguments: Any) -> Future:
         """Run `function` on the node's worker thread. A service callback may return the future (`service`)."""
@@ -272,7 +304,6 @@ class ManagedNode(LifecycleNode, Generic[S]):
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Release what `activate` made."""
-        self._cancel_pending()
         result = self._release("deactivate", self._active)
         super().on_deactivate(state)
         return result
@@ -293,11 +324,11 @@ class ManagedNode(LifecycleNode, Generic[S]):
 
     def release(self) -> None:
         """Release everything, whatever the state."""
-        self._cancel_pending()
         self._release("deactivate", self._active)
         self._release("cleanup", self._configured)
 
     def _cancel_pending(self) -> None:
+        self._undiscovered.clear()
         while self._pending:
             self.destroy_timer(self._pending.pop())
 
@@ -342,6 +373,8 @@ class ManagedNode(LifecycleNode, Generic[S]):
         except Exception:  # ExitStack has called every release before it raises
             self.log.exception("release failed", transition=transition)
             return TransitionCallbackReturn.ERROR
+        finally:
+            self._cancel_pending()  # last: a release may have called
         return TransitionCallbackReturn.SUCCESS
 
     def _beat(self) -> None:
