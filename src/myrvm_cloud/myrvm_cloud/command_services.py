@@ -9,6 +9,7 @@ cloud/command (CloudCommand, texts for the screen) and system/maintenance (Maint
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -34,6 +35,7 @@ from rclpy.client import Client
 from rclpy.parameter import Parameter
 
 from myrvm_cloud import command_journal, key_store, maintenance
+from myrvm_cloud.api_key import ApiKey
 from myrvm_cloud.audit_log import AuditLog
 from myrvm_cloud.command_check import Moment
 from myrvm_cloud.command_desk import CommandDesk
@@ -55,6 +57,7 @@ SERVICES: dict[str, Any] = {
     "camera/capture": Capture,
 }
 WITHOUT_ITEM = (DepositState.IDLE, DepositState.SESSION, DepositState.OUT_OF_ORDER)
+SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$")  # of a variable that holds one itself, not its file
 SLACK_S = 5.0  # the camera answers or gives up within the time-out; longer, and it is not there any more
 SET_S = 6.0  # with the discovery of the node
 JPEG_QUALITY = 85
@@ -185,6 +188,7 @@ def command_desk(
 
     Raises:
         StorageError: the disk cannot be used.
+        SettingsError: the machine's key cannot be read.
     """
     data = paths.data()
     key = SigningKey.load_or_make(data / "identity" / "machine.pem")
@@ -206,7 +210,15 @@ def command_desk(
     graph = CommandServices(node)
     window = maintenance.Maintenance(data / maintenance.FILE)
     change = ConfigurationChange(graph, settings, given_files(sys.argv) or default_files(), moment, OverlayFile())
-    executor = Executor(graph, settings, data / "commands", keys, window, change, moment)
+    api_key = ApiKey(node.environment, node.log)
+
+    def secrets() -> list[str]:
+        of_environment = [value for name, value in node.environment.items() if SECRET_NAME.search(name)]
+        return [api_key.current().get_secret_value(), *of_environment]
+
+    executor = Executor(
+        graph, settings, data / "commands", keys, window, change, moment, data / "logs", secrets
+    )  # fmt: skip
     return CommandDesk(
         identity(node.environment).hardware_id, folder, audit, journal, keys, settings, executor, moment,
         clock.now().boot_id, node.log,
