@@ -91,9 +91,6 @@ class PlayedDesk:
         self.received: list[str] = []
         self.refused: list[tuple[Reason, str]] = []
 
-    def reach(self, server: Any) -> None:
-        """See `CommandDesk`."""
-
     def receive(self, envelope: str) -> bool:
         self.received.append(envelope)
         return True
