@@ -1,7 +1,8 @@
 """What a customer's phone opens: a page that redeems a voucher, a page that begins a session, and the app's calls.
 
 The QR code's link has the document behind `#`, so it is in no request line, log or referrer; a script puts it into the
-form. Without scripts the customer pastes the link. A stand-in: a real server knows who is logged in, here a token says.
+form and shows in its place that it was read. Without scripts the customer pastes the link. A stand-in: a real server
+knows who is logged in, here a token says.
 """
 
 from __future__ import annotations
@@ -38,9 +39,11 @@ TEXTS = {
         "v": "Redeem your voucher",
         "v.button": "Redeem",
         "v.document": "Voucher (scan the QR code, or paste its link here)",
+        "v.read": "Your voucher was read from the QR code.",
         "s": "Start at the machine",
         "s.button": "Start",
         "s.document": "Code of the machine (scan the QR code, or paste its link here)",
+        "s.read": "The code of the machine was read.",
         "account": "Your account code",
         "noscript": "Scripts are off: copy the whole link from the QR code and paste it below.",
         "redeemed": "Thank you! {points} points are now in your account.",
@@ -58,9 +61,11 @@ TEXTS = {
         "v": "Tukarkan voucher Anda",
         "v.button": "Tukarkan",
         "v.document": "Voucher (pindai kode QR, atau tempel tautannya di sini)",
+        "v.read": "Voucher Anda sudah terbaca dari kode QR.",
         "s": "Mulai di mesin",
         "s.button": "Mulai",
         "s.document": "Kode mesin (pindai kode QR, atau tempel tautannya di sini)",
+        "s.read": "Kode mesin sudah terbaca.",
         "account": "Kode akun Anda",
         "noscript": "Skrip tidak aktif: salin seluruh tautan dari kode QR dan tempel di bawah.",
         "redeemed": "Terima kasih! {points} poin sudah masuk ke akun Anda.",
@@ -81,6 +86,10 @@ if (field && location.hash.length > 1) {
   field.value = location.hash.slice(1);
   history.replaceState(null, "", location.pathname);
 }
+if (field && field.value) {
+  document.getElementById("paste").hidden = true;
+  document.getElementById("read").hidden = false;
+}
 """
 STYLE = """\
 :root { color-scheme: light dark; font: 1.125rem/1.5 system-ui, sans-serif; }
@@ -90,11 +99,14 @@ label { display: block; font-weight: 600; margin-top: 1.25rem; }
 input, textarea, button, .button { box-sizing: border-box; display: block; font: inherit; margin-top: .375rem;
   min-height: 3.5rem; padding: .75rem; width: 100%; border: 2px solid #5b6770; border-radius: .5rem; }
 textarea { height: 6rem; overflow-wrap: anywhere; }
-button, .button { background: #0b6b3a; border-color: #0b6b3a; color: #fff; font-weight: 700; margin-top: 1.5rem;
-  text-align: center; text-decoration: none; }
+button, .button { align-content: center; font-weight: 700; margin-top: 1.5rem; text-align: center;
+  text-decoration: none; }
+button { background: #0b6b3a; border-color: #0b6b3a; color: #fff; }
+.button { color: inherit; }
 :focus-visible { outline: 3px solid #1a73e8; outline-offset: 2px; }
-[role=status], [role=alert] { border-left: .375rem solid #0b6b3a; font-size: 1.25rem; padding: .5rem 1rem; }
-[role=alert] { border-color: #b3261e; }
+[role=status], [role=alert], #read { border-left: .375rem solid #2f9e63; padding: .5rem 1rem; }
+[role=status], [role=alert] { font-size: 1.25rem; }
+[role=alert] { border-color: #d9483e; }
 """
 HEADERS = {
     "Cache-Control": "no-store",
@@ -171,15 +183,16 @@ class PhonePage:
     def _form(self, page: str, language: str, document: str = "", problem: str = "", status: int = 200) -> web.Response:
         texts = {name: escape(text) for name, text in TEXTS[language].items()}
         alert = f'<p role="alert">{texts[problem]}</p>' if problem else ""
-        button, what = texts[f"{page}.button"], texts[f"{page}.document"]
+        button, what, read = texts[f"{page}.button"], texts[f"{page}.document"], texts[f"{page}.read"]
         body = f"""<h1>{texts[page]}</h1>
 {alert}<noscript><p>{texts["noscript"]}</p></noscript>
 <form method="post" action="{page}" accept-charset="utf-8">
 <label for="account">{texts["account"]}</label>
 <input id="account" name="token" required maxlength="512" autocomplete="username" autocapitalize="none">
-<label for="document">{what}</label>
+<p id="read" hidden>{read}</p>
+<div id="paste"><label for="document">{what}</label>
 <textarea id="document" name="document" required maxlength="{DOCUMENT_BYTES}" autocomplete="off" spellcheck="false">
-{escape(document)}</textarea>
+{escape(document)}</textarea></div>
 <button>{button}</button>
 </form>
 <script src="phone.js"></script>"""
