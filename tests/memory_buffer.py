@@ -52,6 +52,10 @@ class MemoryBuffer:
                 self.states[deposit_id] = "uncertain" if once else "pending"
                 self.reasons[deposit_id] = "the lease ran out"
 
+    @property
+    def buffer(self) -> MemoryBuffer:
+        return self
+
     async def lease(self, limit: int, duration_s: float, once: bool) -> tuple[str, list[DepositRecord]]:
         ids = [deposit_id for deposit_id, state in self.states.items() if state == "pending"][:limit]
         lease_id = uuid.uuid4().hex if ids else ""

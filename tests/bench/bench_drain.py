@@ -91,26 +91,31 @@ class WorkerPort:
     """`bridge.Port` over the buffer in one worker thread."""
 
     def __init__(self, buffer: DepositBuffer) -> None:
-        self.buffer, self.worker = buffer, ThreadPoolExecutor(1)
+        self._file, self.worker = buffer, ThreadPoolExecutor(1)
         self.acked_s: dict[str, float] = {}
         self.fresh: set[str] = set()
+
+    @property
+    def buffer(self) -> WorkerPort:
+        """See `Port`."""
+        return self
 
     async def work(self, function: Any, *arguments: Any) -> Any:
         """Run in the worker."""
         return await asyncio.get_running_loop().run_in_executor(self.worker, function, *arguments)
 
     async def lease(self, limit: int, duration_s: float, once: bool) -> tuple[str, list[DepositRecord]]:
-        """See `Port`."""
-        return await self.work(self.buffer.lease, limit, int(duration_s * 1e9), time.time_ns(), once)
+        """See `Deposits`."""
+        return await self.work(self._file.lease, limit, int(duration_s * 1e9), time.time_ns(), once)
 
     async def ack(self, lease_id: str, deposit_ids: Sequence[str]) -> int:
-        """See `Port`."""
-        acked = await self.work(self.buffer.ack, deposit_ids, time.time_ns())
+        """See `Deposits`."""
+        acked = await self.work(self._file.ack, deposit_ids, time.time_ns())
         self.acked_s |= dict.fromkeys(self.fresh.intersection(deposit_ids), time.monotonic())
         return acked
 
     async def nack(self, lease_id: str, deposit_ids: Sequence[str], fate: Fate, reason: str) -> int:
-        """See `Port`."""
+        """See `Deposits`."""
         raise AssertionError(f"{len(deposit_ids)} deposits are not credited: {reason}")
 
     def line_changed(self, line: Line) -> None:

@@ -132,17 +132,22 @@ class HostPort:
         async with self._lock:
             return await asyncio.to_thread(self._line.call, do, **arguments)
 
-    async def lease(self, limit: int, duration_s: float, once: bool) -> tuple[str, list[DepositRecord]]:
+    @property
+    def buffer(self) -> HostPort:
         """See `Port`."""
+        return self
+
+    async def lease(self, limit: int, duration_s: float, once: bool) -> tuple[str, list[DepositRecord]]:
+        """See `Deposits`."""
         lease_id, rows = await self.call("lease", limit=limit, duration_s=duration_s, once=once)
         return lease_id, [record for row in rows if (record := record_of(row))]
 
     async def ack(self, lease_id: str, deposit_ids: Sequence[str]) -> int:
-        """See `Port`."""
+        """See `Deposits`."""
         return await self.call("ack", ids=list(deposit_ids))
 
     async def nack(self, lease_id: str, deposit_ids: Sequence[str], fate: Fate, reason: str) -> int:
-        """See `Port`."""
+        """See `Deposits`."""
         arguments = [lease_id, list(deposit_ids), fate is Fate.DEAD, reason]
         return await self.call("nack", arguments=arguments, uncertain=fate is Fate.UNCERTAIN)
 

@@ -25,14 +25,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlencode
 
 import psutil
 import structlog
 import typer
 from myrvm_cloud.bridge import Bridge, BridgeTimes, Fate, Line, Port, State
-from myrvm_cloud.call import Call
-from myrvm_cloud.connection import FORM, LEAVE_S
+from myrvm_cloud.connection import ask_leave
 from myrvm_cloud.event_line import EventLine, Leave
 from myrvm_cloud.events import Event, LineChanged, LineState
 from myrvm_cloud.http_line import HttpLimits, HttpLine
@@ -62,10 +60,6 @@ SETTLE_S = 120.0
 BACKOFF = Backoff(1.0, 60.0)
 TLS = ssl.create_default_context()
 MODEL = ModelInfo("rvm", "1.0.0", "0" * 64)
-
-
-class _LeaveAnswer(contract.Body):
-    auth: str
 
 
 class Key:
@@ -135,11 +129,8 @@ class Machine:
         await self.uplink.run()
 
     async def _leave(self, channel: str, socket_id: str) -> Leave:
-        """As `connection.Connection` asks for it."""
-        body = urlencode({"socket_id": socket_id, "channel_name": channel}).encode()
-        call = Call("POST", "/broadcasting/auth", _LeaveAnswer.model_validate, body, content_type=FORM)
-        async with HttpLine(self._url, self._key, self._name, HttpLimits(backoff=BACKOFF)) as http:
-            return Leave((await http.send(call, LEAVE_S)).auth)
+        http = HttpLine(self._url, self._key, self._name, HttpLimits(backoff=BACKOFF))
+        return await ask_leave(http, "/broadcasting/auth", channel, socket_id)
 
     async def serve_customers(self, until_s: float) -> None:
         """Customers come by chance, each with some items one after the other."""
@@ -187,14 +178,14 @@ class Machine:
         """See `uplink.Machine`."""
 
     async def lease(self, limit: int, duration_s: float, once: bool) -> tuple[str, list[DepositRecord]]:
-        """See `bridge.Port`."""
+        """See `bridge.Deposits`."""
         taken, self._pending = self._pending[:limit], self._pending[limit:]
         lease_id = str(uuid7()) if taken else ""
         self._leased[lease_id] = taken
         return lease_id, taken
 
     async def ack(self, lease_id: str, deposit_ids: Sequence[str]) -> int:
-        """See `bridge.Port`."""
+        """See `bridge.Deposits`."""
         now_s = time.monotonic()
         for deposit_id in deposit_ids:
             if self._books.acked_s.setdefault(deposit_id, now_s) != now_s:
@@ -203,7 +194,7 @@ class Machine:
         return len(deposit_ids)
 
     async def nack(self, lease_id: str, deposit_ids: Sequence[str], fate: Fate, reason: str) -> int:
-        """See `bridge.Port`."""
+        """See `bridge.Deposits`."""
         if fate is not Fate.AGAIN:
             raise StorageError(f"{deposit_ids} were refused: {reason}")
         again = [record for record in self._leased.pop(lease_id, []) if record.deposit_id in set(deposit_ids)]

@@ -141,6 +141,10 @@ async def test_commands_are_handed_out_once_refused_and_answered(desk: Desk) -> 
     obeyed: list[Any] = []
 
     class Port:
+        @property
+        def buffer(self) -> Any:
+            return self
+
         async def lease(self, *_: Any) -> Any:
             return "", []
 

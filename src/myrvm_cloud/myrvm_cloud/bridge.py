@@ -25,7 +25,7 @@ from myrvm_core.errors import StorageError
 
 from myrvm_cloud import contract
 from myrvm_cloud.call import Call, CallError, ErrorKind
-from myrvm_cloud.http_line import HttpLine
+from myrvm_cloud.http_line import HttpLine, Sink
 from myrvm_cloud.rest_client import CommandAnswer, MachineState, RestClient, batches, outcome
 from myrvm_cloud.time_limit import within
 
@@ -78,8 +78,8 @@ class BridgeTimes:
     backoff: Backoff
 
 
-class Port(Protocol):
-    """The machine as the bridge sees it. What it awaits fails with StorageError."""
+class Deposits(Protocol):
+    """Those in the offline buffer. What is awaited fails with StorageError."""
 
     async def lease(self, limit: int, duration_s: float, once: bool) -> tuple[str, list[DepositRecord]]:
         """Deposits to send; `once`: what is not settled when the lease runs out is uncertain."""
@@ -91,6 +91,15 @@ class Port(Protocol):
 
     async def nack(self, lease_id: str, deposit_ids: Sequence[str], fate: Fate, reason: str) -> int:
         """These are not."""
+        ...
+
+
+class Port(Protocol):
+    """The machine as the bridge sees it."""
+
+    @property
+    def buffer(self) -> Deposits:
+        """What it sends."""
         ...
 
     def line_changed(self, line: Line) -> None:
@@ -198,6 +207,10 @@ class Bridge:
         """
         return await self._http.send(call, total_s)
 
+    async def download(self, url: str, sink: Sink, limit_bytes: int, total_s: float) -> int:
+        """A file of the server: see `HttpLine.download`."""
+        return await self._http.download(url, sink, limit_bytes, total_s)
+
     async def _round(self) -> None:
         """Handshake where there is no line, a heartbeat, all that is pending; then wait for more or the next beat."""
         self._next_beat_s = time.monotonic() + self._times.heartbeat_s  # first: a `catch_up` may come meanwhile
@@ -301,7 +314,7 @@ class Bridge:
         return lease_id, records
 
     def _ask_lease(self) -> Coroutine[Any, Any, tuple[str, list[DepositRecord]]]:
-        return self._port.lease(self._batch_size, self._times.lease_s, self.client.once)
+        return self._port.buffer.lease(self._batch_size, self._times.lease_s, self.client.once)
 
     async def _drop_ahead(self) -> None:
         """What was leased for later is not sent now."""
@@ -309,16 +322,18 @@ class Bridge:
         with contextlib.suppress(StorageError):  # that lease runs out by itself
             lease_id, records = await asked if asked is not None else ("", [])
             if records:
-                await self._port.nack(lease_id, [record.deposit_id for record in records], Fate.AGAIN, "not sent yet")
+                await self._port.buffer.nack(
+                    lease_id, [record.deposit_id for record in records], Fate.AGAIN, "not sent yet"
+                )
 
     async def _give_back(self, lease_id: str, deposit_ids: list[str], certain: bool, reason: str) -> None:
         """`certain`: a second time does no harm."""
         if certain:
-            await self._port.nack(lease_id, deposit_ids, Fate.AGAIN, reason)
+            await self._port.buffer.nack(lease_id, deposit_ids, Fate.AGAIN, reason)
             return
         known = f"sent to {self.client.base_url} until {datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}; {reason}"
         self._log.error("not known whether the server has credited it", deposits=deposit_ids, known=known)
-        await self._port.nack(lease_id, deposit_ids, Fate.UNCERTAIN, known)
+        await self._port.buffer.nack(lease_id, deposit_ids, Fate.UNCERTAIN, known)
 
     async def _post(self, lease_id: str, records: list[DepositRecord]) -> set[str]:
         """Post one batch, halves of it where the server refuses the whole; returns the ids that are settled."""
@@ -340,11 +355,11 @@ class Bridge:
             result = outcome(records, answer)
             refused, credited = result.refused, result.credited
         if credited:
-            await self._port.ack(lease_id, credited)
+            await self._port.buffer.ack(lease_id, credited)
             self._set(credited=self._line.credited + len(credited))
         for deposit_id, reason in refused.items():
             self._log.error("deposit refused by the server", deposit_id=deposit_id, reason=reason)
-            await self._port.nack(lease_id, [deposit_id], Fate.DEAD, reason)
+            await self._port.buffer.nack(lease_id, [deposit_id], Fate.DEAD, reason)
         return set(credited) | refused.keys()
 
     def _failed(self, error: CallError | StorageError) -> float:

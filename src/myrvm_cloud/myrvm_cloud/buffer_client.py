@@ -35,7 +35,7 @@ class BufferClient:
         self._clients: dict[type, Client] = {kind: node.client(kind, name) for kind, name in SERVICES.items()}
 
     async def lease(self, limit: int, duration_s: float, once: bool) -> tuple[str, list[DepositRecord]]:
-        """See `bridge.Port`."""
+        """See `bridge.Deposits`."""
         response = await self._ask(LeaseDeposits, self._give_back, limit=limit, duration_s=duration_s, once=once)
         try:
             return response.lease_id, [conversions.record_from_message(record) for record in response.records]
@@ -43,11 +43,11 @@ class BufferClient:
             raise StorageError(f"buffer/lease answered nonsense: {error}") from error
 
     async def ack(self, lease_id: str, deposit_ids: Sequence[str]) -> int:
-        """See `bridge.Port`."""
+        """See `bridge.Deposits`."""
         return (await self._ask(AckDeposits, lease_id=lease_id, deposit_ids=list(deposit_ids))).acked
 
     async def nack(self, lease_id: str, deposit_ids: Sequence[str], fate: Fate, reason: str) -> int:
-        """See `bridge.Port`."""
+        """See `bridge.Deposits`."""
         response = await self._ask(
             NackDeposits,
             lease_id=lease_id,

@@ -102,12 +102,8 @@ class Connection:
         return EventLine(protocol, self._ask_leave, self._tls, Reconnect(self._backoff), log)
 
     async def _ask_leave(self, channel: str, socket_id: str) -> Leave:
-        """Laravel's broadcasting authorisation; a call of its own, on a connection of its own."""
-        body = urlencode({"socket_id": socket_id, "channel_name": channel}).encode()
-        call = Call("POST", self._settings.ws_auth_path, _Leave.model_validate, body, content_type=FORM)
-        async with self._http(self._settings.server_url.rstrip("/")) as http:
-            answer = await http.send(call, LEAVE_S)
-        return Leave(answer.auth.get_secret_value(), answer.channel_data)
+        http = self._http(self._settings.server_url.rstrip("/"))
+        return await ask_leave(http, self._settings.ws_auth_path, channel, socket_id)
 
     def _http(self, base_url: str) -> HttpLine:
         settings = self._settings
@@ -122,6 +118,19 @@ class Connection:
             backoff=self._backoff,
         )
         return HttpLine(base_url, self._key, self.client.hardware_id, limits, self._tls)
+
+
+async def ask_leave(http: HttpLine, path: str, channel: str, socket_id: str) -> Leave:
+    """Laravel's broadcasting authorisation; a call of its own, on a connection of its own.
+
+    Raises:
+        CallError: there is no answer that counts.
+    """
+    body = urlencode({"socket_id": socket_id, "channel_name": channel}).encode()
+    call = Call("POST", path, _Leave.model_validate, body, content_type=FORM)
+    async with http:
+        answer = await http.send(call, LEAVE_S)
+    return Leave(answer.auth.get_secret_value(), answer.channel_data)
 
 
 class _Leave(contract.Body):

@@ -11,11 +11,11 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from myrvm_core.backoff import Backoff
-from myrvm_core.deposit_record import DepositRecord, TelemetryRecord
+from myrvm_core.deposit_record import TelemetryRecord
 from myrvm_core.errors import RvmError, ServerError
 
 from myrvm_cloud import contract
-from myrvm_cloud.bridge import Bridge, Fate, Line, Port, State
+from myrvm_cloud.bridge import Bridge, Deposits, Line, Port, State
 from myrvm_cloud.call import CallError, NotOfferedError
 from myrvm_cloud.command_check import Reason
 from myrvm_cloud.command_desk import CommandDesk
@@ -39,20 +39,8 @@ BACKOFF = Backoff(1.0, 60.0)
 OUTCOMES_AT_ONCE = 100
 
 
-class Buffer(Protocol):
+class Buffer(Deposits, Protocol):
     """The offline buffer. What is awaited fails with StorageError."""
-
-    async def lease(self, limit: int, duration_s: float, once: bool) -> tuple[str, list[DepositRecord]]:
-        """See `bridge.Port`."""
-        ...
-
-    async def ack(self, lease_id: str, deposit_ids: Sequence[str]) -> int:
-        """See `bridge.Port`."""
-        ...
-
-    async def nack(self, lease_id: str, deposit_ids: Sequence[str], fate: Fate, reason: str) -> int:
-        """See `bridge.Port`."""
-        ...
 
     async def lease_telemetry(self) -> tuple[str, list[TelemetryRecord]]:
         """Measurements under an id made once; the same until they are acknowledged. An empty id: none."""
@@ -134,17 +122,10 @@ class Uplink:
 
     # bridge.Port
 
-    async def lease(self, limit: int, duration_s: float, once: bool) -> tuple[str, list[DepositRecord]]:
+    @property
+    def buffer(self) -> Deposits:
         """See `bridge.Port`."""
-        return await self._machine.buffer.lease(limit, duration_s, once)
-
-    async def ack(self, lease_id: str, deposit_ids: Sequence[str]) -> int:
-        """See `bridge.Port`."""
-        return await self._machine.buffer.ack(lease_id, deposit_ids)
-
-    async def nack(self, lease_id: str, deposit_ids: Sequence[str], fate: Fate, reason: str) -> int:
-        """See `bridge.Port`."""
-        return await self._machine.buffer.nack(lease_id, deposit_ids, fate, reason)
+        return self._machine.buffer
 
     def line_changed(self, line: Line) -> None:
         """See `bridge.Port`."""
