@@ -19,6 +19,7 @@ from myrvm_cloud.command_graph import CommandError, MachineState, NodeView
 from myrvm_cloud.command_journal import JournalFile
 from myrvm_cloud.command_settings import CommandSettings
 from myrvm_cloud.config_update import ConfigurationChange
+from myrvm_cloud.http_line import Sink
 from myrvm_cloud.key_store import KeyStore
 from myrvm_cloud.maintenance import Maintenance, Window
 from myrvm_cloud.rest_client import MyrvmClient, RestClient
@@ -105,6 +106,15 @@ class FakeServer:
         self.client: RestClient = MyrvmClient("https://host", MACHINE, "0.1.0")
         self.uploads: list[Call[Any]] = []
         self.refuse = ""
+        self.files: dict[str, bytes] = {}
+
+    async def download(self, url: str, sink: Sink, limit_bytes: int, total_s: float) -> int:
+        if url not in self.files:
+            raise CallError(ErrorKind.NETWORK, "download: server not reached: ClientPayloadError")
+        content = self.files[url]
+        for begin in range(0, min(len(content), limit_bytes), 4096):
+            await sink(content[begin : min(begin + 4096, limit_bytes)])
+        return len(content)
 
     async def ask(self, call: Call[Any], total_s: float | None = None) -> Any:
         if self.refuse:

@@ -317,7 +317,7 @@ async def test_measurements_models_configuration_and_outcomes(desk: Desk) -> Non
         running = contract.Model(name="net", version="1", sha256="")
         assert (await bridge.ask(client.models(running))).models == []
         assert (await bridge.ask(client.configuration())).document == ""
-        desk.server.wanted = contract.ModelsAnswer(models=[model])
+        desk.server.shelf.wanted = contract.ModelsAnswer(models=[model])
         desk.server.configuration = contract.ConfigurationAnswer(document="signed")
         assert (await bridge.ask(client.models(running))).models == [model]
         assert (await bridge.ask(client.configuration())).document == "signed"

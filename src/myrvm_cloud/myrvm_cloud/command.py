@@ -21,6 +21,7 @@ LONGEST_WINDOW_S = 14 * 86_400.0
 KEYS_IN_A_RING = 20
 SIGNERS = 2  # keys that a ring must have, so that the next ring can be signed
 OPEN_LOCK = "lock_open"  # `lock` with state open, in the list of commands that need two keys
+LARGEST_MODEL_BYTES = 500_000_000
 ALWAYS_TWO_KEYS = frozenset({"rotate_keys"})
 
 Text = Annotated[str, Field(min_length=1, max_length=200)]
@@ -113,10 +114,16 @@ class UploadLogs(Parameters):
 
 
 class UpdateModel(Parameters):
-    """Install a model."""
+    """Fetch a model from the server and use it, on trial as any change of the configuration.
+
+    `url` whole or relative, of the same server; the file is ONNX, whatever it is called there.
+    """
 
     name: Name
     version: Name
+    url: Text
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    size_bytes: int = Field(ge=1, le=LARGEST_MODEL_BYTES)
 
 
 class SetLogLevel(Parameters):

@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from myrvm_core.errors import StorageError
+from myrvm_core.errors import RvmError, StorageError
 from myrvm_core.machine_mode import Mode
 
+from myrvm_cloud import model_download
 from myrvm_cloud.call import Call
 from myrvm_cloud.command import (
     CapturePicture,
@@ -39,7 +40,7 @@ from myrvm_cloud.key_store import KeyStore
 from myrvm_cloud.log_collection import collect
 from myrvm_cloud.maintenance import Maintenance, Step, Window
 from myrvm_cloud.rest_client import RestClient
-from myrvm_core import durable
+from myrvm_core import durable, installed_model
 
 A = TypeVar("A")
 
@@ -96,7 +97,7 @@ class Executor:
             CapturePicture: self._capture_picture,
             RunSelftest: self._run_selftest,
             UploadLogs: self._upload_logs,
-            UpdateModel: self._not_available,
+            UpdateModel: self._update_model,
             SetLogLevel: self._set_log_level,
             SetPriceTable: self._set_price_table,
             ShowMessage: self._show_message,
@@ -212,8 +213,20 @@ class Executor:
             raise CommandError("there is no server to send it to")
         return await self.server.ask(call(self.server.client), UPLOAD_S)
 
-    async def _not_available(self, command: Command, _: Parameters) -> dict[str, str]:
-        raise CommandError(f"{command.kind} is not available on this machine")
+    async def _update_model(self, command: Command, parameters: UpdateModel) -> dict[str, str]:
+        if path := await asyncio.to_thread(self._change.value, "detector", "model_path"):
+            raise NotNowError(f"detector.model_path = {path} says which model this machine uses")
+        if self.server is None:
+            raise CommandError("there is no server to fetch it from")
+        model, is_new = await model_download.bring(parameters, self.server)
+        try:
+            facts = await self._change.apply({"detector": {"model": model.reference}}, command)
+        except RvmError:
+            if is_new:
+                await asyncio.to_thread(installed_model.remove, model.reference)
+            raise
+        await asyncio.to_thread(installed_model.prune, model_download.KEPT)
+        return {**facts, "model": model.reference, "downloaded_bytes": str(parameters.size_bytes if is_new else 0)}
 
     async def _set_log_level(self, command: Command, parameters: SetLogLevel) -> dict[str, str]:
         await self._graph.set_parameter(parameters.node, "log_level", parameters.level)

@@ -12,6 +12,7 @@ from myrvm_core.errors import RvmError
 from myrvm_core.machine_mode import Mode
 
 from myrvm_cloud.call import Call
+from myrvm_cloud.http_line import Sink
 from myrvm_cloud.maintenance import Window
 from myrvm_cloud.rest_client import RestClient
 
@@ -25,7 +26,7 @@ class CommandError(RvmError):
 
 
 class NotNowError(RvmError):
-    """A command is refused because of what the machine is doing."""
+    """A command is refused because of what the machine is doing or has; nothing was done."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,10 @@ class Server(Protocol):
 
     async def ask(self, call: Call[A], total_s: float | None = None) -> A:
         """Send a call; CallError where no answer counts within `total_s`, by default that of any request."""
+        ...
+
+    async def download(self, url: str, sink: Sink, limit_bytes: int, total_s: float) -> int:
+        """Fetch a file of this server; see `http_line.HttpLine.download`."""
         ...
 
 

@@ -150,6 +150,10 @@ class ConfigurationChange:
             raise CommandError(f"version {version} was taken back: {error}") from error
         return {"version": str(version), "restarted": ", ".join(concerned)}
 
+    def value(self, node: str, name: str) -> Any:
+        """What counts for a parameter now; SettingsError where a file is not allowed."""
+        return getattr(settings(self._files)[node], name)
+
     async def resume(self) -> None:
         """After a start: take back what was on trial when we ended.
 

@@ -14,13 +14,15 @@ import ssl
 import time
 import zlib
 from collections import defaultdict
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 from myrvm_core.backoff import Backoff
+from myrvm_core.errors import SettingsError
 from pydantic import SecretStr
 
 from myrvm_cloud import tls
@@ -38,6 +40,7 @@ GZIP_WINDOW = 16 + zlib.MAX_WBITS  # zlib.decompressobj: a gzip header, any wind
 SOON_BACK = (502, 503, 504)
 
 A = TypeVar("A")
+Sink = Callable[[bytes], Awaitable[object]]
 
 
 class Key(Protocol):
@@ -174,7 +177,7 @@ class HttpLine:
             raise CallError(ErrorKind.NETWORK, f"{call.name}: the line is not open", sent=False)
         body, headers = self._packed(call)
         sent_s = time.monotonic()
-        try:
+        with _told(call.name, progress):
             async with session.request(
                 call.method,
                 self.base_url + call.path,
@@ -185,16 +188,50 @@ class HttpLine:
                 trace_request_ctx=progress,
             ) as response:
                 answer = await _read(call.name, response)
-        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
-            line = f"{call.name}: the server does not prove who it is: {_reason(error)}"
-            raise CallError(ErrorKind.PROTOCOL, line, sent=False) from error
-        except (aiohttp.ClientResponseError, aiohttp.InvalidURL) as error:
-            line = f"{call.name}: no answer in HTTP: {type(error).__name__}"
-            raise CallError(ErrorKind.PROTOCOL, line, sent=progress.connected) from error
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            line = f"{call.name}: server not reached: {_reason(error)}"
-            raise CallError(ErrorKind.NETWORK, line, sent=progress.connected) from error
         return self._judged(call, response, answer, sent_s)
+
+    async def download(self, url: str, sink: Sink, limit_bytes: int, total_s: float) -> int:
+        """Fetch a file of this server, piece by piece, once.
+
+        Args:
+            url: whole, or relative to `base_url`.
+            sink: takes the pieces, at most `limit_bytes` altogether.
+            limit_bytes: a larger file is not read to its end.
+            total_s: longest time, s.
+
+        Returns:
+            The file's size in bytes, or of it what was seen: more than `limit_bytes` where it is larger.
+
+        Raises:
+            SettingsError: it is of another server.
+            CallError: it was not fetched to its end.
+        """
+        target, origin = _joined(self.base_url, url), _origin(self.base_url)
+        if _origin(target) != origin:
+            raise SettingsError(f"url = {url!r} is not allowed: one of this machine's server, {origin}")
+        session, progress, name = self._sessions.get(True), _Progress(), "download"
+        if session is None:
+            raise CallError(ErrorKind.NETWORK, f"{name}: the line is not open", sent=False)
+        headers = self._own_headers() | {"Accept-Encoding": "identity"}
+        timeout = aiohttp.ClientTimeout(
+            total=total_s, sock_connect=self._limits.connect_s + self._limits.tls_s, sock_read=self._limits.read_s
+        )
+        with _told(name, progress):
+            async with session.get(
+                target, headers=headers, allow_redirects=False, timeout=timeout, trace_request_ctx=progress
+            ) as response:
+                if response.status != 200 or header(response.headers, "content-encoding"):
+                    line = f"{name} answered {response.status}, or an encoding that was not asked for"
+                    raise CallError(ErrorKind.PROTOCOL, line, response.status)
+                if (response.content_length or 0) > limit_bytes:
+                    return response.content_length or 0
+                size = 0
+                async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+                    size += len(chunk)
+                    if size > limit_bytes:
+                        break
+                    await sink(chunk)
+        return size
 
     def _judged(self, call: Call[A], response: aiohttp.ClientResponse, answer: bytes, sent_s: float) -> A:
         """The judgement; a server whose answer is of the contract is believed about the time, too."""
@@ -213,18 +250,16 @@ class HttpLine:
             self.clock.hear(date_s, DATE_RESOLUTION_S, sent_s, time.monotonic())
 
     def _packed(self, call: Call[Any]) -> tuple[bytes, dict[str, str]]:
-        headers = {
-            API_KEY_HEADER: self._key.current().get_secret_value(),
-            MACHINE_HEADER: self._hardware_id,
-            "Accept": "application/json",
-            "Accept-Encoding": "gzip",
-        }
+        headers = self._own_headers() | {"Accept": "application/json", "Accept-Encoding": "gzip"}
         body = call.body
         if body:
             headers["Content-Type"] = call.content_type
             if self.accepts_gzip and call.packable and len(body) >= self._limits.compress_from_bytes:
                 body, headers["Content-Encoding"] = gzip.compress(body, GZIP_LEVEL, mtime=0), "gzip"
         return body, headers
+
+    def _own_headers(self) -> dict[str, str]:
+        return {API_KEY_HEADER: self._key.current().get_secret_value(), MACHINE_HEADER: self._hardware_id}
 
     def _session(self, force_close: bool) -> aiohttp.ClientSession:
         trace = aiohttp.TraceConfig()
@@ -269,6 +304,40 @@ class _Progress:
 
 async def _connected(_session: Any, context: Any, _parameters: Any) -> None:
     context.trace_request_ctx.connected = True
+
+
+@contextmanager
+def _told(name: str, progress: _Progress) -> Iterator[None]:
+    """What goes wrong on the way becomes a CallError."""
+    try:
+        yield
+    except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
+        line = f"{name}: the server does not prove who it is: {_reason(error)}"
+        raise CallError(ErrorKind.PROTOCOL, line, sent=False) from error
+    except (aiohttp.ClientResponseError, aiohttp.InvalidURL) as error:
+        line = f"{name}: no answer in HTTP: {type(error).__name__}"
+        raise CallError(ErrorKind.PROTOCOL, line, sent=progress.connected) from error
+    except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+        line = f"{name}: server not reached: {_reason(error)}"
+        raise CallError(ErrorKind.NETWORK, line, sent=progress.connected) from error
+
+
+def _joined(base_url: str, url: str) -> str:
+    """What `url` is from there; empty for what is no URL."""
+    try:
+        return urljoin(base_url + "/", url)
+    except ValueError:
+        return ""
+
+
+def _origin(url: str) -> str:
+    """Scheme, host and port (RFC 6454); empty for what is no such URL."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    except ValueError:
+        return ""
+    return f"{parts.scheme}://{parts.hostname}:{port}" if parts.hostname and "@" not in parts.netloc else ""
 
 
 async def _read(name: str, response: aiohttp.ClientResponse) -> bytes:

@@ -42,7 +42,6 @@ from myrvm_cloud.contract import (
     HandshakeAnswer,
     Heartbeat,
     HeartbeatAnswer,
-    ModelsAnswer,
     Telemetry,
     TelemetryAnswer,
     TelemetryStatus,
@@ -52,6 +51,7 @@ from myrvm_core.strict_json import StrictJsonError
 from pydantic import BaseModel, Field, ValidationError
 
 from myrvm_sim.imports import Imports
+from myrvm_sim.model_shelf import ModelShelf
 from myrvm_sim.phone_page import PhonePage
 from myrvm_sim.public_server import PROFILE, PublicServer
 from myrvm_sim.raw_socket import RawSocket
@@ -107,7 +107,6 @@ class ReferenceServer:
     maintenance: bool = False
     events: str = "reverb"  # how machines hear of what happens: reverb, raw, or none
     machines: set[str] = field(default_factory=set)  # that have shaken hands
-    wanted: ModelsAnswer = field(default_factory=ModelsAnswer)
     configuration: ConfigurationAnswer = field(default_factory=ConfigurationAnswer)
 
     def __post_init__(self) -> None:
@@ -117,7 +116,7 @@ class ReferenceServer:
         self.connection.executescript(_TABLES)
         self.connection.executemany("INSERT OR IGNORE INTO accounts VALUES (?, ?, ?)", DEMO_ACCOUNTS)
         self._public = PublicServer(self.connection, self.transaction)
-        self._uploads = Uploads(self.connection)
+        self._uploads, self.shelf = Uploads(self.connection), ModelShelf()
         self.reverb, self.raw = Reverb(self.api_key), RawSocket(self.api_key)
         self.vouchers = VoucherOffice(self.connection, self.transaction, time.time)
         self.visits = VisitDesk(self.connection, self.vouchers, time.time)
@@ -127,14 +126,14 @@ class ReferenceServer:
         application = web.Application(middlewares=[self._errors, self._guard], client_max_size=BODY_BYTES)
         application.add_routes(self._public.routes() if self.profile == PROFILE else self.routes())
         application.add_routes(Imports(self.connection, self.transaction, self._judge).routes())
-        application.add_routes([*self.reverb.routes(), *self.raw.routes(), *self._uploads.routes()])
+        application.add_routes([*self.reverb.routes(), *self.raw.routes()])
+        application.add_routes([*self._uploads.routes(), *self.shelf.routes()])
         application.add_routes(PhonePage(self.vouchers, self.visits, self._customer, self._tell).routes())
         application.add_routes(
             [
                 web.get(f"{BASE_PATH}/ledger", self._ledger),
                 web.post("/faults", self._set_faults),
                 web.post("/commands", self._add_command),
-                web.post("/models", self._set_models),
                 web.post("/configuration", self._set_configuration),
                 web.get("/reported", self._reported),
             ]
@@ -150,7 +149,7 @@ class ReferenceServer:
             web.post(f"{BASE_PATH}/edge/deposits", self._deposits),
             web.post(f"{BASE_PATH}/edge/authorize", self._authorize),
             web.post(f"{BASE_PATH}/edge/telemetry", self._telemetry),
-            web.get(f"{BASE_PATH}/edge/models", self._models),
+            *self.shelf.calls(),
             web.get(f"{BASE_PATH}/edge/configuration", self._configuration),
             web.post(f"{BASE_PATH}/edge/command-outcomes", self._command_outcomes),
             *self._uploads.calls(),
@@ -197,10 +196,6 @@ class ReferenceServer:
         self.commands[hashlib.sha256(order.envelope.encode()).hexdigest()] = order.envelope
         await self._publish("command", {"document": order.envelope})
         return answer(order)
-
-    async def _set_models(self, request: web.Request) -> web.Response:
-        self.wanted = ModelsAnswer.model_validate(await read_json(request))
-        return answer(self.wanted)
 
     async def _set_configuration(self, request: web.Request) -> web.Response:
         self.configuration = ConfigurationAnswer.model_validate(await read_json(request))
@@ -326,9 +321,6 @@ class ReferenceServer:
         )
         status = TelemetryStatus.STORED if stored.rowcount else TelemetryStatus.DUPLICATE
         return answer(TelemetryAnswer(status=status))
-
-    async def _models(self, _: web.Request) -> web.Response:
-        return answer(self.wanted)
 
     async def _configuration(self, _: web.Request) -> web.Response:
         return answer(self.configuration) if self.configuration.document else web.Response(status=204)

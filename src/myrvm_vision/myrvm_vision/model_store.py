@@ -9,7 +9,7 @@ from myrvm_core.errors import ModelError
 from myrvm_core.verdict import ModelInfo
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from myrvm_core import paths
+from myrvm_core import installed_model, paths
 
 
 class ManifestModel(BaseModel):
@@ -54,11 +54,11 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def find_model(folder: Path, name: str = "") -> tuple[Path, ModelInfo]:
-    """File and identity of a model of the manifest.
+    """File and identity of a model of the manifest, or of one that came from afar (`myrvm_core.installed_model`).
 
     Args:
         folder: with `manifest.json` and the files.
-        name: of the model, empty for the manifest's default.
+        name: of the model, empty for the manifest's default; `name@version` for one that came from afar.
 
     Raises:
         ModelError: no such model, no such file, or the file is not the one that the manifest promises.
@@ -66,14 +66,21 @@ def find_model(folder: Path, name: str = "") -> tuple[Path, ModelInfo]:
     manifest = read_manifest(folder)
     wanted = name or manifest.default
     model = {model.name: model for model in manifest.models}.get(wanted)
+    if model is None and (installed := installed_model.find(wanted)) is not None:
+        return _checked(installed.file, installed.sha256), ModelInfo(
+            installed.name, installed.version, installed.sha256
+        )
     if model is None:
         known = ", ".join(model.name for model in manifest.models) or "none"
         raise ModelError(f"{folder / 'manifest.json'} has no model {wanted!r}; allowed: {known}")
-    path = folder / model.file
+    return _checked(folder / model.file, model.sha256), ModelInfo(model.name, model.version, model.sha256)
+
+
+def _checked(path: Path, promised: str) -> Path:
     actual = sha256_of(path)
-    if actual != model.sha256:
-        raise ModelError(f"{path} has sha256 {actual}, the manifest promises {model.sha256}: damaged or exchanged")
-    return path, ModelInfo(model.name, model.version, model.sha256)
+    if actual != promised:
+        raise ModelError(f"{path} has sha256 {actual}, the manifest promises {promised}: damaged or exchanged")
+    return path
 
 
 def named_file(path: Path, version: str) -> tuple[Path, ModelInfo]:

@@ -9,7 +9,9 @@ class DetectorSettings(Settings):
     """Parameters of the detector node; each is a ROS parameter, described and bounded."""
 
     models_dir: str = setting("models", "Folder of manifest.json, relative to the installation.")
-    model: str = setting("", "Name of a model in the manifest; empty takes the manifest's default.")
+    model: str = setting(
+        "", "Name of a model in the manifest, empty takes its default; name@version is one that came from afar."
+    )
     model_path: str = setting(
         "", "A model file used in place of the manifest's; no hash vouches for it.", env="MODEL_PATH"
     )
