@@ -323,6 +323,6 @@ async def test_measurements_models_configuration_and_outcomes(desk: Desk) -> Non
         assert (await bridge.ask(client.configuration())).document == "signed"
         assert (await bridge.ask(client.command_outcomes([outcome]))).recorded == ["0" * 64]
         with pytest.raises(NotOfferedError):
-            client.picture(deposit(1), b"")
+            MyrvmServerClient("https://host", "rvm-7", "0.1.0").configuration()
     (stored,) = desk.server.connection.execute("SELECT body FROM outcomes").fetchone()
     assert json.loads(stored)["audit"] == {"sequence": 7}

@@ -132,6 +132,10 @@ async def test_what_they_do(machine: Machine, tmp_path: Path) -> None:
     assert graph.texts == ["Hello"]
     outcome = await sent(machine, signed("capture_picture"))
     assert Path(outcome.detail["file"]).read_bytes() == b"\xff\xd8jpeg"
+    picture = machine.server.uploads[-1]
+    assert (picture.name, picture.body) == ("/edge/pictures", b"\xff\xd8jpeg")
+    assert picture.path.endswith(f"upload_id={outcome.detail['upload_id']}&kind=captured")
+    assert outcome.detail["upload_id"] == outcome.command_id
     await sent(machine, signed("reboot"))
     assert graph.ran == [["true"]]
     graph.refuse["actuator/set_output"] = "no output 'light_ring'; there are: none"

@@ -133,7 +133,7 @@ async def test_the_server_keeps_them_once(desk: tuple[TestServer, MyrvmClient, H
         assert (answer.upload_id, answer.sha256) == ("17", hashlib.sha256(packed).hexdigest())
     (kept,) = await listed(server)
     assert (kept["machine"], kept["kind"], kept["upload_id"], kept["bytes"]) == (MACHINE, "logs", "17", len(packed))
-    with pytest.raises(CallError, match="was used for other logs"):
+    with pytest.raises(CallError, match="was used for others: logs"):
         await line.send(client.logs("17", gzip.compress(b"other")))
     with pytest.raises(CallError, match=r"422.*application/gzip"):
         await line.send(client.logs("18", b"not packed"))

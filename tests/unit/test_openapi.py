@@ -31,7 +31,8 @@ DOCUMENT = openapi.document()
 EXAMPLES_EACH = 20
 HEADERS = {"X-RVM-API-KEY": DEMO_KEY, "X-Machine-UUID": "rvm-7"}
 LOGS = gzip.compress(b"{}\n")
-BINARY = {contract.GZIP: LOGS}
+PICTURE = b"\xff\xd8jpeg"
+BINARY = {contract.GZIP: LOGS, contract.JPEG: PICTURE}
 # A row that is not of the contract is refused by itself within a 200: what is sent wrong is not always answered so.
 CHECKS = [
     not_a_server_error,
@@ -96,6 +97,7 @@ def test_every_call_of_client_and_server_is_in_it() -> None:
         client.configuration(),
         client.command_outcomes([outcome]),
         client.logs("17", LOGS),
+        client.picture("17", contract.PictureKind.REFUSED, PICTURE),
     ]
     assert {(call.method, call.name) for call in calls} == described
     for call in calls:

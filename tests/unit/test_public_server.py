@@ -183,13 +183,13 @@ async def test_403_while_no_technician_is_assigned(desk: Desk) -> None:
 
 async def test_a_picture_credits_nothing(desk: Desk) -> None:
     jpeg = b"\xff\xd8\xff\xe0" + bytes(range(256)) * 2000 + b"\r\n--\r\n"
-    await desk.line.send(desk.client.picture(deposit(1), jpeg))
+    await desk.line.send(desk.client.picture("picture-1", contract.PictureKind.REFUSED, jpeg))
     (told,) = desk.public.reported()["pictures"]
     assert (told["bytes"], told["sha256"]) == (len(jpeg), hashlib.sha256(jpeg).hexdigest())
-    assert (told["status"], told["data"]["deposit_id"]) == ("ACCEPTED", deposit(1).deposit_id)
+    assert (told["status"], told["data"]["upload_id"]) == ("REFUSED", "picture-1")
     assert desk.public.ledger() == []
     with pytest.raises(ValueError, match="5242880"):
-        desk.client.picture(deposit(1), bytes(5 * 1024 * 1024 + 1))
+        desk.client.picture("x", contract.PictureKind.REFUSED, bytes(5 * 1024 * 1024 + 1))
 
 
 async def test_telemetry_is_summed(desk: Desk) -> None:

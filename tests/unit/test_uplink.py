@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import structlog
 from myrvm_cloud.bridge import Line, State
+from myrvm_cloud.call import CallError, ErrorKind
 from myrvm_cloud.command_check import Reason
 from myrvm_cloud.events import (
     CatchUp,
@@ -20,7 +22,10 @@ from myrvm_cloud.events import (
     SessionAuthorized,
     User,
 )
+from myrvm_cloud.evidence_sender import EvidenceSender
+from myrvm_cloud.rest_client import MyrvmClient
 from myrvm_cloud.uplink import Uplink
+from myrvm_core.evidence import Evidence
 
 from myrvm_cloud import contract, uplink
 
@@ -53,6 +58,15 @@ class PlayedBridge:
 
     def __init__(self) -> None:
         self.runs = self.caught_up = 0
+        self.pending = 1
+        self.client = MyrvmClient("https://host", "rvm-7", "0.1.0")
+        self.asked: list[Any] = []
+        self.refuse: list[CallError] = []
+
+    async def ask(self, call: Any, total_s: float | None = None) -> None:
+        self.asked.append(call)
+        if self.refuse:
+            raise self.refuse.pop(0)
 
     async def run(self) -> None:
         self.runs += 1
@@ -139,3 +153,30 @@ async def test_events_reach_whom_they_are_for_and_a_defect_beside_them_ends_noth
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert lines[1].ended
+
+
+async def test_pictures_go_one_by_one_while_no_deposit_waits(monkeypatch: Any, tmp_path: Path) -> None:
+    monkeypatch.setattr(uplink, "BACKOFF", uplink.Backoff(0.01, 0.01))
+    monkeypatch.setattr(uplink, "EVIDENCE_S", 0.01)
+    pictures = Evidence(tmp_path / "refused", 10_000_000)
+    for name in ("a", "b", "too-large", "c"):
+        pictures.keep(name, b"\xff\xd8" + bytes(5_000_000 if name == "too-large" else 10))
+    bridge, machine = PlayedBridge(), PlayedMachine()
+    evidence = EvidenceSender(tmp_path, None, structlog.get_logger())
+    link = Uplink(
+        lambda port: bridge, lambda access: None, machine, None, 60.0, structlog.get_logger(), evidence  # type: ignore
+    )  # fmt: skip
+    running = asyncio.ensure_future(link.run())
+    link.line_changed(Line(state=State.ONLINE))
+    await asyncio.sleep(0.1)
+    assert bridge.asked == [], "a deposit waits"
+    bridge.refuse = [
+        CallError(ErrorKind.NETWORK, "not reached"),
+        CallError(ErrorKind.REFUSED, "will never be taken", 422),
+    ]
+    bridge.pending = 0
+    await until(lambda: len(bridge.asked) == 4)
+    sent = [call.path.partition("upload_id=")[2] for call in bridge.asked]
+    assert sent == ["a&kind=refused", "a&kind=refused", "b&kind=refused", "c&kind=refused"]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

@@ -207,6 +207,11 @@ class Bridge:
         """
         return await self._http.send(call, total_s)
 
+    @property
+    def pending(self) -> int:
+        """Deposits that wait, as the buffer has told."""
+        return self._figures[0]
+
     async def download(self, url: str, sink: Sink, limit_bytes: int, total_s: float) -> int:
         """A file of the server: see `HttpLine.download`."""
         return await self._http.download(url, sink, limit_bytes, total_s)

@@ -16,6 +16,7 @@ from myrvm_core.claims import machine_public_key
 from myrvm_core.clock import machine_clock
 from myrvm_core.environment import identity
 from myrvm_core.errors import StorageError
+from myrvm_core.evidence import evidence_key
 from myrvm_interfaces.msg import BufferStatus, CloudStatus, NodeHealth
 from myrvm_interfaces.srv import Authorize, CustomerAuthorized
 from myrvm_ros.managed_node import Health, ManagedNode, run
@@ -31,6 +32,7 @@ from myrvm_cloud.command_desk import CommandDesk
 from myrvm_cloud.command_services import command_desk
 from myrvm_cloud.connection import Connection
 from myrvm_cloud.events import Event, LineChanged, LineState, SessionAuthorized
+from myrvm_cloud.evidence_sender import EvidenceSender
 from myrvm_cloud.settings import CloudBridgeSettings
 from myrvm_cloud.uplink_thread import UplinkThread
 from myrvm_core import paths
@@ -61,6 +63,8 @@ class CloudBridgeNode(ManagedNode[CloudBridgeSettings]):
         self._sessions = self.client(CustomerAuthorized, "deposit/authorized")
         self._buffer = BufferClient(self)
         self._desk, self._trouble = self._command_desk(), ""
+        key = evidence_key(self.environment)
+        self._evidence = EvidenceSender(paths.data(), key, self.log) if self.settings.send_evidence else None
 
     def activate(self) -> None:
         """Start the uplink; it waits for no network."""
@@ -71,7 +75,7 @@ class CloudBridgeNode(ManagedNode[CloudBridgeSettings]):
         self._uplink = None
         if self.settings.server_url:
             self._uplink = UplinkThread(
-                lambda: self._connection.uplink(self, self._desk, self._line, self.log), self.log
+                lambda: self._connection.uplink(self, self._desk, self._evidence, self._line, self.log), self.log
             )
             self._uplink.start()
             self.on_release(self._uplink.stop)

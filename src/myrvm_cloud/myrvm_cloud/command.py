@@ -99,7 +99,7 @@ class Light(Parameters):
 
 
 class CapturePicture(Parameters):
-    """Keep a picture of the chamber."""
+    """Keep a picture of the chamber, and send it."""
 
 
 class RunSelftest(Parameters):

@@ -36,6 +36,7 @@ from myrvm_cloud.command_check import Moment
 from myrvm_cloud.command_graph import CommandError, Graph, NotNowError, Server, item_gone, manage
 from myrvm_cloud.command_settings import CommandSettings
 from myrvm_cloud.config_update import ConfigurationChange
+from myrvm_cloud.contract import PictureKind
 from myrvm_cloud.key_store import KeyStore
 from myrvm_cloud.log_collection import collect
 from myrvm_cloud.maintenance import Maintenance, Step, Window
@@ -186,7 +187,10 @@ class Executor:
                 raise StorageError(f"{file} cannot be written: {error}") from error
 
         await asyncio.to_thread(keep)
-        return {"file": str(file), "bytes": str(len(picture))}
+        answer = await self._send(lambda client: client.picture(command.command_id, PictureKind.CAPTURED, picture))
+        return {
+            "upload_id": answer.upload_id, "sha256": answer.sha256, "file": str(file), "bytes": str(len(picture))
+        }  # fmt: skip
 
     async def _run_selftest(self, command: Command, _: RunSelftest) -> dict[str, str]:
         answer = await self._graph.ask("system/selftest", CALL_S)

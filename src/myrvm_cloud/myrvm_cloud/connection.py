@@ -15,6 +15,7 @@ from myrvm_cloud.call import Call
 from myrvm_cloud.command_desk import CommandDesk
 from myrvm_cloud.event_line import EventLine, Leave
 from myrvm_cloud.event_protocol import EventProtocol
+from myrvm_cloud.evidence_sender import EvidenceSender
 from myrvm_cloud.http_line import HttpLimits, HttpLine, Key
 from myrvm_cloud.myrvm_server_client import MyrvmServerClient
 from myrvm_cloud.pusher import Pusher
@@ -56,14 +57,22 @@ class Connection:
         else:
             self.client = MyrvmClient(settings.server_url, hardware_id, software_version, voucher_key)
 
-    def uplink(self, machine: Machine, desk: CommandDesk | None, line: Line, log: Any) -> Uplink:
+    def uplink(
+        self, machine: Machine, desk: CommandDesk | None, evidence: EvidenceSender | None, line: Line, log: Any
+    ) -> Uplink:
         """All that one activation of the node needs; made in the event loop that runs it."""
 
         def events(access: contract.WebSocketAccess) -> EventLine | None:
             return self._event_line(access, log)
 
         return Uplink(
-            lambda port: self.bridge(port, line, log), events, machine, desk, self._settings.telemetry_interval_s, log
+            lambda port: self.bridge(port, line, log),
+            events,
+            machine,
+            desk,
+            self._settings.telemetry_interval_s,
+            log,
+            evidence,
         )
 
     def bridge(self, port: Port, line: Line, log: Any) -> Bridge:

@@ -228,6 +228,14 @@ class CommandOutcomesAnswer(Body):
     recorded: list[Text]
 
 
+class PictureKind(str, Enum):
+    """Why there is a picture: a command asked for it, its item was refused, its deposit is not settled."""
+
+    CAPTURED = "captured"
+    REFUSED = "refused"
+    DISPUTED = "disputed"
+
+
 class UploadAnswer(Body):
     """POST /edge/logs, /edge/pictures: the server has it; SHA-256 of the bytes that it keeps under that id."""
 

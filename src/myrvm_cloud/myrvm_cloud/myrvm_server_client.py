@@ -6,6 +6,7 @@ commands come unsigned: none is obeyed, each is answered with the next heartbeat
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import uuid
@@ -144,24 +145,24 @@ class MyrvmServerClient:
         body = public.SyncOffline(transactions=[transaction])
         return self._post("/edge/sync-offline", body, credited, repeatable=False)
 
-    def picture(self, record: DepositRecord, jpeg: bytes) -> Call[None]:
-        """See `RestClient`. ValueError for a picture of more than 5 MB."""
+    def picture(self, upload_id: str, kind: contract.PictureKind, jpeg: bytes) -> Call[contract.UploadAnswer]:
+        """See `RestClient`. ValueError for a picture of more than 5 MB; one that is sent twice is kept twice."""
         if len(jpeg) > public.IMAGE_BYTES:
-            raise ValueError(f"the picture of {record.deposit_id} has {len(jpeg)} bytes, allowed: {public.IMAGE_BYTES}")
-        result = {"deposit_id": record.deposit_id, "class_name": record.class_name, "score": record.score}
+            raise ValueError(f"picture {upload_id} has {len(jpeg)} bytes, allowed: {public.IMAGE_BYTES}")
+        sent = contract.UploadAnswer(upload_id=upload_id, sha256=hashlib.sha256(jpeg).hexdigest())
         boundary = uuid.uuid4().hex
         disposition = "Content-Disposition: form-data"
-        texts = {"status": record.stage.name, "data": json.dumps(result), "session_id": record.session.session_id}
+        texts = {"status": kind.name, "data": json.dumps({"upload_id": upload_id})}
         parts = [
             f'--{boundary}\r\n{disposition}; name="{name}"\r\n\r\n{text}\r\n'.encode() for name, text in texts.items()
         ]
-        image = f'--{boundary}\r\n{disposition}; name="image"; filename="{record.deposit_id}.jpg"\r\n'
+        image = f'--{boundary}\r\n{disposition}; name="image"; filename="{upload_id}.jpg"\r\n'
         head, tail = f"{image}Content-Type: image/jpeg\r\n\r\n", f"\r\n--{boundary}--\r\n"
         body = b"".join((*parts, head.encode(), jpeg, tail.encode()))
         return Call(
             "POST",
             "/edge/deposit",
-            lambda _: None,
+            lambda _: sent,
             body,
             content_type=f"multipart/form-data; boundary={boundary}",
             error_type=public.Error,

@@ -33,6 +33,7 @@ DEPOSIT = {
 MEASUREMENT = {"measured_at": 1764035739.25, "source": "health", "name": "temperature_c", "value": 45.5}
 OUTCOME = {"digest": SHA256, "command_id": "17", "status": "done", "reason": "", "kind": "show_message"}
 
+PICTURE_KINDS = [kind.value for kind in contract.PictureKind]
 UPLOAD_ID = ("upload_id", {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,100}$"}, "17")
 
 
@@ -140,6 +141,18 @@ ENDPOINTS = (
         {"upload_id": "17", "sha256": SHA256},
         content_type=contract.GZIP,
         query=(UPLOAD_ID,),
+    ),
+    Endpoint(
+        "post",
+        "/edge/pictures",
+        "A picture: one that a command asked for, or evidence; the id of a disputed one is the deposit's.",
+        contract.UploadAnswer,
+        {"upload_id": "17", "sha256": SHA256},
+        content_type=contract.JPEG,
+        query=(
+            UPLOAD_ID,
+            ("kind", {"type": "string", "enum": PICTURE_KINDS}, "refused"),
+        ),
     ),
 )
 _BINARY = {"schema": {"type": "string", "format": "binary", "maxLength": contract.UPLOAD_BYTES}}

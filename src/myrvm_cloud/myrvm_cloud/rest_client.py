@@ -91,8 +91,8 @@ class RestClient(Protocol):
         """Have deposits credited; exactly one where `once`."""
         ...
 
-    def picture(self, record: DepositRecord, jpeg: bytes) -> Call[None]:
-        """Send the picture of a deposit; it credits nothing."""
+    def picture(self, upload_id: str, kind: contract.PictureKind, jpeg: bytes) -> Call[contract.UploadAnswer]:
+        """Send a picture under an id made once; it credits nothing. ValueError for too many bytes."""
         ...
 
     def telemetry(self, batch_id: str, records: Sequence[TelemetryRecord]) -> Call[contract.TelemetryAnswer]:
@@ -156,9 +156,9 @@ class MyrvmClient:
         body = contract.Deposits(deposits=[_deposit(record) for record in records])
         return post("/edge/deposits", body, contract.DepositsAnswer)
 
-    def picture(self, record: DepositRecord, jpeg: bytes) -> Call[None]:
+    def picture(self, upload_id: str, kind: contract.PictureKind, jpeg: bytes) -> Call[contract.UploadAnswer]:
         """See `RestClient`."""
-        raise NotOfferedError(self.profile, "call for pictures")
+        return _upload("/edge/pictures", contract.JPEG, jpeg, upload_id=upload_id, kind=kind.value)
 
     def telemetry(self, batch_id: str, records: Sequence[TelemetryRecord]) -> Call[contract.TelemetryAnswer]:
         """See `RestClient`."""

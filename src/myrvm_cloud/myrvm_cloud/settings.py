@@ -67,6 +67,7 @@ class CloudBridgeSettings(Settings):
     ws_auth_path: str = setting(
         "/broadcasting/auth", "Where leave to join a private channel is asked for.", pattern=r"^/[A-Za-z0-9/_-]+$"
     )
+    send_evidence: bool = setting(True, "Pictures of refused and disputed items go to the server.")
     telemetry_interval_s: float = setting(
         60.0, "Time between two looks for measurements to send.", unit="s", minimum=0.5, maximum=86_400.0
     )

@@ -33,10 +33,13 @@ from myrvm_cloud.events import (
     PeerError,
     SessionAuthorized,
 )
+from myrvm_cloud.evidence_sender import EvidenceSender, Picture
 
 LOOK_S = 0.5
 BACKOFF = Backoff(1.0, 60.0)
 OUTCOMES_AT_ONCE = 100
+EVIDENCE_S = 5.0  # between two pictures
+PICTURE_S = 60.0
 
 
 class Buffer(Deposits, Protocol):
@@ -78,6 +81,7 @@ class Uplink:
         desk: of commands; None where the server's profile has none that are signed.
         telemetry_s: between two looks for measurements.
         log: of the node.
+        evidence: pictures for the server; None: they stay here.
     """
 
     def __init__(
@@ -88,7 +92,9 @@ class Uplink:
         desk: CommandDesk | None,
         telemetry_s: float,
         log: Any,
+        evidence: EvidenceSender | None = None,
     ) -> None:
+        self._evidence = evidence
         self._machine, self._desk, self._telemetry_s, self._log = machine, desk, telemetry_s, log
         self._make_events = events
         self._access: contract.WebSocketAccess | None = None
@@ -105,6 +111,8 @@ class Uplink:
         }  # fmt: skip
         if (desk := self._desk) is not None:
             kept |= {"commands": desk.run, "outcomes": lambda: self._tell_outcomes(desk)}
+        if (evidence := self._evidence) is not None:
+            kept["evidence"] = lambda: self._send_evidence(evidence)
         await _together([self._keep(what, serve) for what, serve in kept.items()])
 
     async def _keep(self, what: str, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -242,6 +250,32 @@ class Uplink:
             if isinstance(error, CallError) and not error.body_refused:
                 raise
             self._log.error("measurements dropped: the server does not take them", batch=batch_id, error=str(error))
+
+    async def _send_evidence(self, evidence: EvidenceSender) -> None:
+        """One picture at a time, while no deposit waits."""
+        failures = 0
+        while True:
+            await asyncio.sleep(EVIDENCE_S)
+            await self._online.wait()
+            if self.bridge.pending:
+                continue
+            try:
+                if (picture := await asyncio.to_thread(evidence.next)) is not None:
+                    await self._send_picture(picture)
+                    await asyncio.to_thread(evidence.sent, picture)
+                failures = 0
+            except RvmError as error:
+                failures = await self._back_off("pictures", error, failures)
+
+    async def _send_picture(self, picture: Picture) -> None:
+        """One that the server will never take blocks no later ones."""
+        try:
+            call = self.bridge.client.picture(picture.name, picture.kind, picture.jpeg)
+            await self.bridge.ask(call, PICTURE_S)
+        except (CallError, ValueError) as error:
+            if isinstance(error, CallError) and not error.body_refused:
+                raise
+            self._log.error("picture not sent: the server does not take it", name=picture.name, error=str(error))
 
     async def _back_off(self, what: str, error: RvmError, failures: int) -> int:
         if failures == 0:

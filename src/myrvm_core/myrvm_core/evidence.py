@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -77,6 +78,18 @@ class Evidence:
     def names(self) -> list[str]:
         """All there is, oldest first."""
         return [path.name.partition(".")[0] for path in self._files()]
+
+    def kept(self) -> list[tuple[str, float]]:
+        """All there is, oldest first: name, and when it was put there, s since the epoch.
+
+        Raises:
+            OSError: the folder cannot be read.
+        """
+        found: list[tuple[str, float]] = []
+        for path in self._files():
+            with suppress(FileNotFoundError):  # forgotten meanwhile
+                found.append((path.name.partition(".")[0], path.stat().st_mtime))
+        return found
 
     def forget(self, name: str) -> None:
         """Remove a picture; one that is not there is removed already."""

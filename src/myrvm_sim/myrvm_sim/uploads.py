@@ -13,11 +13,22 @@ from contextlib import suppress
 from typing import Annotated
 
 from aiohttp import web
-from myrvm_cloud.contract import BASE_PATH, GZIP, MACHINE_HEADER, UPLOAD_BYTES, Body, Key, UploadAnswer
+from myrvm_cloud.contract import (
+    BASE_PATH,
+    GZIP,
+    JPEG,
+    MACHINE_HEADER,
+    UPLOAD_BYTES,
+    Body,
+    Key,
+    PictureKind,
+    UploadAnswer,
+)
 from pydantic import Field
 
 from myrvm_sim.server_faults import GZIP_MAGIC, answer, error, read_body
 
+JPEG_MAGIC = b"\xff\xd8"
 KEPT = 200  # uploads of one kind; the oldest go
 _TABLES = """
 CREATE TABLE IF NOT EXISTS uploads (
@@ -33,6 +44,12 @@ class Named(Body):
     upload_id: Annotated[Key, Field(pattern=r"^[A-Za-z0-9._-]+$")]
 
 
+class Pictured(Named):
+    """The query of a picture."""
+
+    kind: PictureKind
+
+
 class Uploads:
     """Uploads of one server.
 
@@ -46,7 +63,10 @@ class Uploads:
 
     def calls(self) -> list[web.RouteDef]:
         """Those of the contract."""
-        return [web.post(f"{BASE_PATH}/edge/logs", self._take_logs)]
+        return [
+            web.post(f"{BASE_PATH}/edge/logs", self._take_logs),
+            web.post(f"{BASE_PATH}/edge/pictures", self._take_picture),
+        ]
 
     def routes(self) -> list[web.RouteDef]:
         """For people and tests."""
@@ -56,10 +76,16 @@ class Uploads:
         ]
 
     async def _take_logs(self, request: web.Request) -> web.Response:
-        return await self._take(request, "logs", GZIP, GZIP_MAGIC)
-
-    async def _take(self, request: web.Request, kind: str, content_type: str, magic: bytes) -> web.Response:
         named = Named.model_validate(dict(request.query))
+        return await self._take(request, named, "logs", GZIP, GZIP_MAGIC)
+
+    async def _take_picture(self, request: web.Request) -> web.Response:
+        named = Pictured.model_validate(dict(request.query))
+        return await self._take(request, named, named.kind.value, JPEG, JPEG_MAGIC)
+
+    async def _take(
+        self, request: web.Request, named: Named, kind: str, content_type: str, magic: bytes
+    ) -> web.Response:
         if request.content_type != content_type or request.headers.get("Content-Encoding"):
             return error(415, f"{kind} are sent as {content_type}, not encoded further")
         content = await read_body(request, UPLOAD_BYTES)
@@ -77,7 +103,7 @@ class Uploads:
             "SELECT sha256 FROM uploads WHERE machine = ? AND kind = ? AND upload_id = ?", row[:3]
         ).fetchone()
         if known != digest:
-            return error(422, f"upload_id {named.upload_id} was used for other {kind}")
+            return error(422, f"upload_id {named.upload_id} was used for others: {kind}")
         return answer(UploadAnswer(upload_id=named.upload_id, sha256=known))
 
     async def _list(self, _: web.Request) -> web.Response:
