@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import itertools
 import os
 import resource
@@ -212,6 +213,7 @@ def main() -> None:
         try:
             url = server.start()
             half = len(bodies) // 2
+            gc.freeze()  # as a node does
             first_s = asyncio.run(bare(url, bodies[:half]))
             before_mb = resident_mb()
             drained_s, fresh_s = asyncio.run(drain(url, buffer, arguments.batch))

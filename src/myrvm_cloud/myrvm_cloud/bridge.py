@@ -157,6 +157,7 @@ class Bridge:
         self._random = random.Random()
         self._wake = asyncio.Event()
         self._ahead: asyncio.Future[tuple[str, list[DepositRecord]]] | None = None
+        self._acking: asyncio.Future[None] | None = None
 
     async def run(self) -> None:
         """Serve until cancelled. A post under way is dropped then: its lease runs out."""
@@ -172,8 +173,9 @@ class Bridge:
                         self._log.exception("cloud bridge round failed")
                         await asyncio.sleep(self._times.backoff.cap_s)
             finally:
-                if self._ahead is not None:
-                    self._ahead.cancel()
+                for asked in (self._ahead, self._acking):
+                    if asked is not None:
+                        asked.cancel()
 
     def buffer_changed(self, pending: int, dead: int, uncertain: int = 0) -> None:
         """The buffer's figures; pending deposits are sent at once."""
@@ -288,6 +290,8 @@ class Bridge:
             StorageError: the buffer does not answer; leases run out by themselves.
         """
         lease_id, records = await self._lease()
+        if not records:
+            await self._acked()
         self._blocked = not records and self._figures[0] > 0
         left = {record.deposit_id for record in records}
         failures: list[CallError] = []
@@ -322,7 +326,9 @@ class Bridge:
         return self._port.buffer.lease(self._batch_size, self._times.lease_s, self.client.once)
 
     async def _drop_ahead(self) -> None:
-        """What was leased for later is not sent now."""
+        """What was leased for later is not sent now; what was credited is acked, whatever has failed since."""
+        with contextlib.suppress(StorageError):  # it is sent again, and the server knows it
+            await self._acked()
         asked, self._ahead = self._ahead, None
         with contextlib.suppress(StorageError):  # that lease runs out by itself
             lease_id, records = await asked if asked is not None else ("", [])
@@ -360,12 +366,24 @@ class Bridge:
             result = outcome(records, answer)
             refused, credited = result.refused, result.credited
         if credited:
-            await self._port.buffer.ack(lease_id, credited)
-            self._set(credited=self._line.credited + len(credited))
+            await self._acked()
+            self._acking = asyncio.ensure_future(self._ack(lease_id, credited))
+            if self._ahead is None:
+                await self._acked()
         for deposit_id, reason in refused.items():
             self._log.error("deposit refused by the server", deposit_id=deposit_id, reason=reason)
             await self._port.buffer.nack(lease_id, [deposit_id], Fate.DEAD, reason)
         return set(credited) | refused.keys()
+
+    async def _ack(self, lease_id: str, deposit_ids: list[str]) -> None:
+        """With a backlog the next batch is posted meanwhile. Where this fails they are sent again, and known there."""
+        await self._port.buffer.ack(lease_id, deposit_ids)
+        self._set(credited=self._line.credited + len(deposit_ids))
+
+    async def _acked(self) -> None:
+        asked, self._acking = self._acking, None
+        if asked is not None:
+            await asked
 
     def _failed(self, error: CallError | StorageError) -> float:
         """Note a failed round; returns how long to wait before the next, s."""

@@ -7,6 +7,7 @@ to `run_in_worker`, calls to other nodes through `call`: no callback blocks, so 
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -406,6 +407,7 @@ def run(node_type: Callable[[], ManagedNode[Any]]) -> None:
     executor = SingleThreadedExecutor()
     node = node_type()
     executor.add_node(node)
+    gc.freeze()  # what is loaded by now stays: the collector need not look at it again and again
     try:
         while node.state_id != State.PRIMARY_STATE_FINALIZED:
             executor.spin_once()
