@@ -107,7 +107,7 @@ def test_a_stamp_that_nobody_trusts_is_sent_once_the_server_has_told_the_time(gr
     leased: list[Any] = []
 
     def sent() -> bool:
-        told.publish(CloudStatus(state=CloudStatus.ONLINE, clock_offset_s=0.0))
+        told.publish(CloudStatus(state=CloudStatus.ONLINE, round_trip_s=0.05))
         leased.extend(graph.call(LeaseDeposits, "buffer/lease", LeaseDeposits.Request(limit=9)).records)
         return bool(leased)
 

@@ -15,7 +15,7 @@ from myrvm_core.deposit import State
 from myrvm_core.session_start import CustomerToken, Offer
 from myrvm_core.signing import KeyRing, PublicKey, SigningKey
 from myrvm_core.voucher import Voucher, digest
-from myrvm_interfaces.msg import Session, SessionOffer
+from myrvm_interfaces.msg import CloudStatus, Session, SessionOffer
 from myrvm_interfaces.msg import Voucher as VoucherMessage
 from myrvm_interfaces.srv import Authorize, CustomerAuthorized, DismissVoucher, EndSession, StartSession
 from played_cabinet import SHORT, PlayedCabinet, lease
@@ -29,10 +29,17 @@ SETTINGS = SHORT | {"server_url": "https://server.example.org", "next_user_s": 0
 class Phones(PlayedCabinet):
     """A cabinet whose screen the test reads as phones do."""
 
-    def __init__(self, graph: Any) -> None:
+    def __init__(self, graph: Any, told: bool = True) -> None:
         super().__init__(graph)
         self.vouchers = graph.listen(VoucherMessage, "deposit/voucher", qos.STATE)
         self.offers = graph.listen(SessionOffer, "deposit/offer", qos.STATE)
+        self._cloud = graph.node.create_publisher(CloudStatus, "cloud/status", qos.STATE)
+        if told:
+            self.tell_time()
+
+    def tell_time(self, offset_s: float = 0.0) -> None:
+        """As the bridge does once the server has answered a heartbeat."""
+        self._cloud.publish(CloudStatus(state=CloudStatus.ONLINE, round_trip_s=0.05, clock_offset_s=offset_s))
 
     def restart(self) -> None:
         self.vouchers.clear()
@@ -158,6 +165,32 @@ def test_a_server_that_knows_no_offers_opens_sessions_but_ends_none(graph: Any) 
     for account_id, begun in (("7", True), ("8", False)):
         authorized = CustomerAuthorized.Request(account_id=account_id)
         assert phones.graph.call(CustomerAuthorized, "deposit/authorized", authorized).started is begun
+
+
+def test_without_the_time_there_is_no_voucher_and_no_offer_until_the_server_tells_its_own(graph: Any) -> None:
+    phones = Phones(graph, told=False)
+    graph.bring_up("offline_buffer")
+    graph.bring_up("deposit", **{**SETTINGS, "vouchers": "always"})
+    phones.wait_for(State.IDLE)
+    graph.wait(lambda: phones.offers, "the news that there is no offer")
+    assert phones.offers[-1].link == ""
+    refused = phones.start(kind=Session.KIND_VOUCHER)
+    assert (refused.started, refused.refusal) == (False, StartSession.Request.REFUSED_CLOCK)
+    refused = phones.start(kind=Session.KIND_ACCOUNT, token="who-knows", or_voucher=True)
+    assert (refused.started, refused.refusal) == (False, StartSession.Request.REFUSED_CLOCK)
+    ahead_s = 400 * 86_400.0
+    phones.tell_time(ahead_s)
+    graph.wait(lambda: phones.offers[-1].link, "an offer")
+    offer = phones.read(Offer, phones.offers[-1].link)
+    assert 0 < offer.expires_at - time.time() - ahead_s <= 120
+    started = phones.start(kind=Session.KIND_VOUCHER)
+    assert started.started
+    phones.enter()
+    phones.take()
+    phones.end(started.session)
+    voucher = phones.read(Voucher, phones.wait_for_voucher().link)
+    assert abs(voucher.issued_at - time.time() - ahead_s) < 60
+    assert voucher.expires_at - voucher.issued_at == 90 * 86_400
 
 
 def test_an_offer_begins_one_session(phones: Phones) -> None:

@@ -208,7 +208,7 @@ class World:
         bus.subscribe("deposit/voucher", self._on_voucher)
         bus.publish("system/status", SystemStatus(mode=SystemStatus.SERVING))
         bus.publish("actuator/state", self._gate)
-        bus.publish("cloud/status", CloudStatus(state=CloudStatus.ONLINE))
+        bus.publish("cloud/status", CloudStatus(state=CloudStatus.ONLINE, round_trip_s=0.05))
         self._sense()
         self.buffer = BufferOnBus(bus, OfflineBufferSettings(), "offline_buffer")
         self.deposit = DepositOnBus(bus, DepositSettings(vouchers="always"), "deposit")

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from myrvm_core.clock import BOOT_ID, EARLIEST_NS, TIMESYNCD_MARKER, TOLERANCE_NS, LinuxKernel, MachineClock, Trust
+from myrvm_core.clock import (
+    BOOT_ID,
+    EARLIEST_NS,
+    LONGEST_OFF_NS,
+    TIMESYNCD_MARKER,
+    TOLERANCE_NS,
+    LinuxKernel,
+    MachineClock,
+    Trust,
+    _Floor,
+)
 from myrvm_core.errors import StorageError
 
 S = 1_000_000_000
@@ -226,3 +238,58 @@ def test_unsynchronised_time_never_goes_back(tmp_path_factory: pytest.TempPathFa
         now_ns = clock.now().time_ns
         assert now_ns >= max(before_ns - TOLERANCE_NS, EARLIEST_NS)
         before_ns = now_ns
+
+
+DAY = 86_400 * S
+
+
+def test_nothing_is_dated_before_anybody_has_told_the_time(file: Path):
+    for time_ns in (0, NOON, NOON + 30_000 * DAY):  # 1970, plausible, far in the future
+        clock = saved(file, FakeKernel(time_ns))
+        assert (clock.known_ns(), clock.dated_ns()) == (None, None)
+        clock = MachineClock(FakeKernel(time_ns, boot_id="second"), file)
+        assert clock.dated_ns() is None
+        file.unlink()
+
+
+def test_the_server_judges_so_its_time_counts_and_a_step_of_the_kernel_does_not(file: Path):
+    kernel = FakeKernel(time_ns=5 * S)
+    clock = MachineClock(kernel, file)
+    assert not clock.hear_server(0), "1970 is no time of day"
+    assert clock.known_ns() is None
+    assert clock.hear_server(NOON)
+    assert not clock.hear_server(NOON), "not the first time any more"
+    assert clock.known_ns() == clock.dated_ns() == NOON + 5 * S
+    kernel.passes(60.0)
+    kernel.is_set(NOON + 400 * DAY, known=True)
+    assert clock.known_ns() == clock.dated_ns() == NOON + 65 * S
+
+
+def test_a_start_without_anybody_counts_on_from_what_was_known(file: Path):
+    kernel = FakeKernel(time_ns=5 * S)
+    clock = MachineClock(kernel, file)
+    clock.hear_server(NOON)
+    clock.save()
+    again = MachineClock(FakeKernel(time_ns=7 * S, boottime_ns=40 * S, boot_id="second"), file)
+    assert (again.known_ns(), again.dated_ns()) == (None, NOON + 5 * S + 40 * S)
+    again.save()
+    assert MachineClock(FakeKernel(7 * S, 2 * S, "third"), file).dated_ns() == NOON + 5 * S + 42 * S
+
+
+@given(ahead_ns=st.integers(-100 * 366 * DAY, 100 * 366 * DAY))
+def test_a_kernel_that_nobody_has_set_is_believed_for_a_year(tmp_path_factory: pytest.TempPathFactory, ahead_ns: int):
+    file = tmp_path_factory.mktemp("clock") / "clock.json"
+    kernel = FakeKernel()
+    kernel.known = True
+    saved(file, kernel)
+    dated = MachineClock(FakeKernel(max(0, NOON + ahead_ns), 0, "second"), file).dated_ns()
+    assert dated == NOON + (ahead_ns if 0 <= ahead_ns <= LONGEST_OFF_NS else 0)
+
+
+def test_a_floor_of_an_earlier_version_is_read(file: Path):
+    floor = _Floor(NOON, 5, "first")
+    old = {"time_ns": NOON, "boottime_ns": 5, "boot_id": "first"}
+    file.write_text(json.dumps({"floor": old, "crc": zlib.crc32(f"{NOON} 5 first".encode())}))
+    clock = MachineClock(FakeKernel(0, boot_id="second"), file)
+    assert (clock.problem, clock.dated_ns(), floor.crc()) == ("", None, zlib.crc32(f"{NOON} 5 first".encode()))
+    assert clock.now().time_ns >= NOON

@@ -35,9 +35,13 @@ class ClockKeeper:
             self._log.error("the clock's floor is not saved", error=str(error))
         return 0
 
-    def hear_server(self, offset_s: float) -> None:
-        """The server's clock is so far ahead of the kernel's: believed while nobody has set the kernel's."""
+    def hear_server(self, offset_s: float) -> bool:
+        """The server's clock is so far ahead of the kernel's: believed while nobody has set the kernel's.
+
+        True at the first time: the present should be put on disk, for a start without the server.
+        """
         self._server_epoch_ns = self._clock.epoch_ns(round(offset_s * 1e9))
+        return self._clock.hear_server(round(offset_s * 1e9))
 
     def correct(self, _now_ns: int = 0) -> int:
         """Correct what can be corrected by now; returns how many deposits."""

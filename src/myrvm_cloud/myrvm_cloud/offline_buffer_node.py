@@ -115,8 +115,9 @@ class OfflineBufferNode(ManagedNode[OfflineBufferSettings]):
         return Health(values=values)
 
     def _on_cloud_status(self, message: CloudStatus) -> None:
-        if message.state == CloudStatus.ONLINE:
-            self._clock_keeper.hear_server(message.clock_offset_s)
+        told = message.state == CloudStatus.ONLINE and message.round_trip_s > 0  # else no heartbeat was answered yet
+        if told and self._clock_keeper.hear_server(message.clock_offset_s):
+            self._maintain(self._clock_keeper.save)
 
     def _on_limits(self, message: OperatingLimits) -> None:
         if message.level >= OperatingLimits.PAUSED:

@@ -24,6 +24,7 @@ from myrvm_core.errors import StorageError
 
 EARLIEST_NS = 1_735_689_600_000_000_000  # 2025-01-01: no machine ran this software before
 SAVE_PERIOD_S = 180.0
+LONGEST_OFF_NS = 366 * 86_400_000_000_000  # a machine without power; a clock that says more is not believed
 TOLERANCE_NS = 1_000_000_000  # two clocks are never read at quite the same moment: less than this is no jump
 STA_UNSYNC = 0x0040  # adjtimex(2)
 BOOT_ID = "proc/sys/kernel/random/boot_id"
@@ -127,9 +128,11 @@ class _Floor:
     time_ns: int
     boottime_ns: int
     boot_id: str
+    known_ns: int = 0  # what somebody who knows has told last, counted on to this moment; 0: nobody ever has
 
     def crc(self) -> int:
-        return zlib.crc32(f"{self.time_ns} {self.boottime_ns} {self.boot_id}".encode())
+        known = f" {self.known_ns}" if self.known_ns else ""
+        return zlib.crc32(f"{self.time_ns} {self.boottime_ns} {self.boot_id}{known}".encode())
 
 
 @checked_dataclass(frozen=True)
@@ -152,6 +155,7 @@ class MachineClock:
     def __init__(self, kernel: Kernel, file: Path) -> None:
         self._kernel, self._file = kernel, file
         self.problem = ""
+        self._server_epoch_ns: int | None = None
         self._floor = self._read() or _Floor(EARLIEST_NS, 0, "")
 
     def now(self) -> Stamp:
@@ -160,20 +164,52 @@ class MachineClock:
         boottime_ns, time_ns = kernel.boottime_ns(), kernel.time_ns()
         # In another boot at least this boot's age has passed since the floor was written.
         passed_ns = boottime_ns - (floor.boottime_ns if floor.boot_id == kernel.boot_id else 0)
-        least_ns = max(floor.time_ns + max(passed_ns, 0), EARLIEST_NS)
+        passed_ns = max(passed_ns, 0)
+        least_ns = max(floor.time_ns + passed_ns, EARLIEST_NS)
         if time_ns >= EARLIEST_NS and kernel.synchronised():
             trust = Trust.SYNCHRONISED
         elif time_ns >= max(least_ns - TOLERANCE_NS, EARLIEST_NS):
             trust = Trust.UNSYNCHRONISED
         else:
             time_ns, trust = least_ns, Trust.GUESSED
-        self._floor = _Floor(time_ns, boottime_ns, kernel.boot_id)
+        known_ns = self.known_ns() or (floor.known_ns + passed_ns if floor.known_ns else 0)
+        self._floor = _Floor(time_ns, boottime_ns, kernel.boot_id, known_ns)
         return Stamp(time_ns, boottime_ns, kernel.boot_id, trust)
 
     def raise_to(self, time_ns: int) -> None:
         """It is later than `time_ns`: something on disk bears that time."""
         if not self.now().synchronised and time_ns > self._floor.time_ns:
-            self._floor = _Floor(time_ns, self._floor.boottime_ns, self._floor.boot_id)
+            self._floor = replace(self._floor, time_ns=time_ns)
+
+    def hear_server(self, offset_ns: int) -> bool:
+        """A server has told how far its clock is ahead of the kernel's. True where that was the first time."""
+        first, epoch_ns = self._server_epoch_ns is None, self._kernel.time_ns() + offset_ns
+        if epoch_ns < EARLIEST_NS:
+            return False
+        self._server_epoch_ns = epoch_ns - self._kernel.boottime_ns()
+        return first
+
+    def known_ns(self) -> int | None:
+        """The time of day as a server has told this process, or who has set the kernel's clock; None where nobody has.
+
+        The server comes first: it judges by its own clock what this machine has issued.
+        """
+        if self._server_epoch_ns is not None:
+            return self._server_epoch_ns + self._kernel.boottime_ns()
+        time_ns = self._kernel.time_ns()
+        return time_ns if time_ns >= EARLIEST_NS and self._kernel.synchronised() else None
+
+    def dated_ns(self) -> int | None:
+        """The time of day to put on what others will judge by their clocks; None where nobody ever told it.
+
+        While it is not known it is counted on from when it was, also over a start: so it is too early by the time
+        without power, never too late. A kernel's clock that is ahead of that is believed up to `LONGEST_OFF_NS`.
+        """
+        self.now()
+        if not self._floor.known_ns or self.known_ns() is not None:
+            return self._floor.known_ns or None
+        kernel_ns = self._kernel.time_ns()
+        return max(self._floor.known_ns, kernel_ns if kernel_ns <= self._floor.known_ns + LONGEST_OFF_NS else 0)
 
     def epoch_ns(self, offset_ns: int | None = None) -> int | None:
         """The time of day at which CLOCK_BOOTTIME was zero; None while nobody knows.

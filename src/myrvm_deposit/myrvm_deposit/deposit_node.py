@@ -1,6 +1,7 @@
 """The `deposit` node: runs one deposit from inserted item to credited account.
 
-Listens to `sensors/events`, `sensors/state`, `actuator/state`, `system/status`, `health/limits`, `detector/judged`;
+Listens to `sensors/events`, `sensors/state`, `actuator/state`, `system/status`, `health/limits`, `detector/judged`,
+`cloud/status` (the server's time);
 calls `detector/classify`, `buffer/enqueue`, `buffer/update`, `buffer/list_open`, `buffer/enqueue_telemetry`,
 `actuator/command`, `cloud/authorize`; publishes `deposit/state`, `deposit/result`, `deposit/voucher`, `deposit/offer`;
 serves `deposit/start_session`, `deposit/authorized`, `deposit/end_session`, `deposit/dismiss_voucher`. The logic is
@@ -39,14 +40,7 @@ from myrvm_core.deposit import (
 )
 from myrvm_core.deposit_record import DepositRecord, Stage
 from myrvm_core.errors import StorageError
-from myrvm_interfaces.msg import (
-    DepositResult,
-    DepositState,
-    GateState,
-    NodeHealth,
-    OperatingLimits,
-    SystemStatus,
-)
+from myrvm_interfaces.msg import DepositResult, DepositState, GateState, NodeHealth, OperatingLimits, SystemStatus
 from myrvm_interfaces.srv import Classify as ClassifyService
 from myrvm_interfaces.srv import EnqueueDeposit
 from myrvm_ros.conversions import record_to_message, verdict_from_message
@@ -116,6 +110,7 @@ class DepositNode(ManagedNode[DepositSettings]):
         self.subscription(GateState, "actuator/state", self._gate.on_state, qos.STATE)
         self.subscription(SystemStatus, "system/status", self._on_system_status, qos.STATE)
         self._offers.begin()
+        self._identity.begin(lambda: (self._offers.renew(), self._vouchers.look()))
         SessionServices(self, self._machine, self._handle, self._vouchers, self._offers, self._identity)
         self._publish_state()
         self.after(settings.recover_s, lambda: self._recovery.begin(self._recover))
@@ -132,6 +127,8 @@ class DepositNode(ManagedNode[DepositSettings]):
             return Health(NodeHealth.WARN, "something fell into the bin that the gate has not moved", values)
         if machine.state is State.CLEARING and machine.current and machine.current.returns >= machine.return_tries:
             return Health(NodeHealth.WARN, "an item is stuck in the chamber", values)
+        if self._vouchers.undated:
+            return Health(NodeHealth.WARN, "vouchers wait until the server or NTP tells the time of day", values)
         return Health(values=values)
 
     # Events in

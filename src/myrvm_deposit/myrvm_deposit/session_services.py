@@ -64,6 +64,8 @@ class SessionServices:
     def _start(self, request: StartSession.Request, response: StartSession.Response) -> Any:
         kind, code = request.kind, CODE.fullmatch(request.token) is not None
         refusal = self._invalid(request) or self._occupied(kind)
+        if kind == SessionKind.VOUCHER:
+            refusal = refusal or self._undated()
         if refusal or kind == SessionKind.DONATION or (kind == SessionKind.VOUCHER and self._unasked_vouchers):
             return self._answer(response, refusal, SessionKind(kind) if not refusal else SessionKind.NONE)
         if code and not self._tries.spend(time.monotonic()):
@@ -99,7 +101,7 @@ class SessionServices:
                 self._node.log.warning("token refused", error=str(error))
                 refusal = REFUSED.REFUSED_NOT_AUTHORIZED
         if request.kind == SessionKind.VOUCHER or (request.or_voucher and self._vouchers.possible):
-            return REFUSED.REFUSED_NONE, SessionKind.VOUCHER, ""
+            return self._undated(), SessionKind.VOUCHER, ""
         return refusal, SessionKind.NONE, ""
 
     def _begin_offered(
@@ -140,6 +142,10 @@ class SessionServices:
         if not known_kind or account != bool(request.token) or len(request.token) > LONGEST_TOKEN:
             return REFUSED.REFUSED_INVALID
         return REFUSED.REFUSED_NONE
+
+    def _undated(self) -> int:
+        """Why no voucher can be given now."""
+        return REFUSED.REFUSED_NONE if self._vouchers.dated else REFUSED.REFUSED_CLOCK
 
     def _occupied(self, kind: int) -> int:
         """Why nobody may begin now."""

@@ -44,6 +44,16 @@ class VoucherDesk:
         settings = self._node.settings
         return self._identity.key is not None and settings.vouchers != "never" and not settings.unasked_sessions
 
+    @property
+    def dated(self) -> bool:
+        """Whether the time of day is known well enough for a voucher that the server will take."""
+        return self._identity.dated_s() is not None
+
+    @property
+    def undated(self) -> int:
+        """How many sessions wait for their voucher until somebody tells the time of day."""
+        return 0 if self.dated else len(self._book.unsigned)
+
     def begin(self, machine: DepositMachine, recovering: Mapping[str, Show]) -> None:
         """Serve `machine`; `recovering` are deposits that a crash has left behind and that are not told yet.
 
@@ -54,7 +64,7 @@ class VoucherDesk:
         self._on_screen = ""
         self._retrying = False
         self._since_s = self._until_s = 0.0
-        for line in self._book.load(self._identity.epoch_s()):
+        for line in self._book.load(self._identity.dated_s() or 0.0):
             self._node.log.error("voucher damaged", error=line)
         self._node.service(DismissVoucher, "deposit/dismiss_voucher", self._dismiss)
         self._publish(None)
@@ -96,11 +106,11 @@ class VoucherDesk:
         self.look()
 
     def _sign(self) -> None:
-        key = self._identity.key
+        key, now_s = self._identity.key, self._identity.dated_s()
         told_later = {show.session.session_id for show in self._recovering.values()}
         for voucher_id in self._book.unsigned:
-            if key and voucher_id not in told_later and not self._machine.may_grow(voucher_id):
-                self._book.sign(voucher_id, key, self._identity.epoch_s())
+            if key and now_s and voucher_id not in told_later and not self._machine.may_grow(voucher_id):
+                self._book.sign(voucher_id, key, now_s)
                 self._node.log.info("voucher signed", voucher_id=voucher_id)
 
     def _show(self) -> None:
@@ -122,7 +132,8 @@ class VoucherDesk:
             return True
         if voucher_id == self._on_screen:
             return time.monotonic() >= self._until_s
-        return self._identity.epoch_s() - entry.issued_at_s > AGAIN_S
+        now_s = self._identity.dated_s()
+        return now_s is None or now_s - entry.issued_at_s > AGAIN_S
 
     def _dismiss(self, request: DismissVoucher.Request, response: DismissVoucher.Response) -> DismissVoucher.Response:
         if request.voucher_id and request.voucher_id == self._on_screen:
