@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from myrvm_cloud.name_lookup import NameLookup
 from myrvm_cloud.uplink import Uplink
 
 JOIN_TIMEOUT_S = 5.0
@@ -56,6 +57,7 @@ class UplinkThread:
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
+        NameLookup(self._loop).use()
         self._uplink = self._make()
         self._task = asyncio.ensure_future(self._uplink.run())
         self._started.set()
