@@ -169,14 +169,19 @@ async def drain(url: str, buffer: DepositBuffer, batch: int) -> tuple[float, lis
 
     began_s = time.monotonic()
     tasks = [asyncio.ensure_future(task) for task in (bridge.run(), bring())]
-    while (await port.work(buffer.status, time.time_ns())).pending > 5:
+
+    async def unsent() -> int:
+        status = await port.work(buffer.status, time.time_ns())
+        return status.pending + status.leased
+
+    while await unsent() > 5:
         for task in tasks:
             if task.done():
                 await task
         await asyncio.sleep(0.1)
     taken_s = time.monotonic() - began_s
     tasks[1].cancel()
-    while began.keys() - port.acked_s.keys():
+    while await unsent():
         await asyncio.sleep(0.01)
     tasks[0].cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -35,7 +35,7 @@ def test_kills_under_a_lying_network_lose_nothing_and_double_nothing(arguments: 
 
 @pytest.mark.parametrize(
     ("defect", "arguments"),
-    [("doubled", ("--profile", "myrvm-server")), ("forgotten", ())],
+    [("doubled", ("--profile", "myrvm-server")), ("forgotten", ()), ("server forgotten", ())],
 )
 def test_a_defect_is_seen(defect: str, arguments: tuple[str, ...]) -> None:
     # Whether twelve kills hit the moment that shows it is chance, and timing: a few series, until one has.

@@ -2,9 +2,10 @@
 
 Customers bring items all the time; the harness keeps its own ledger of what it was promised: an item counts when the
 buffer has answered that it is taken. Requests go through a proxy that delays, cuts before and after the commit,
-duplicates and reorders (`http_chaos.py`). Each kill takes one of the processes, or buffer and bridge together with what
-they had not synced (the recorder of tests/powercut). Now and then all is left to come to rest, and the ledgers are
-compared: nothing lost, nothing doubled, nothing credited that was given back, order kept within a session.
+duplicates and reorders (`http_chaos.py`). Each kill takes one of the processes, or drops what was not synced as well
+(the recorder of tests/powercut): of buffer and bridge together, or of the server's database. Now and then all is left
+to come to rest, and the ledgers are compared: nothing lost, nothing doubled, nothing credited that was given back,
+order kept within a session.
 
 Without `--nodes` the processes host the production classes without ROS (`chaos_host.py`), which start in milliseconds;
 with it they are the real `offline_buffer` and `cloud_bridge` nodes. Profile `myrvm-server` knows no keys: what is
@@ -45,7 +46,8 @@ sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "po
 from chaos_host import BufferLine, bridge_process, buffer_process, server_process
 from disk import Disk, library, read_log  # pyright: ignore[reportMissingImports]
 
-VICTIMS = {"buffer": 3, "bridge": 3, "server": 3, "power": 2}  # power: buffer and bridge, un-synced writes dropped
+# Of the last two un-synced writes are dropped: of the machine, buffer and bridge, and of the server's room.
+VICTIMS = {"buffer": 3, "bridge": 3, "server": 2, "machine power": 2, "server power": 2}
 KEEP = (0.0, 0.2, 0.5, 0.8)
 ENDINGS = {Stage.TAKEN: 90, Stage.RETURNED: 5, Stage.UNRESOLVED: 5}
 ROUND_KILLS = 25
@@ -54,6 +56,8 @@ UP_FIRST = 0.8  # the other kills may come while the buffer is still starting
 LIMIT_S = 60.0
 ALONE_AFTER = 3  # deposits that have failed so often go alone, in any order
 ONCE = "myrvm-server"
+DEFECTS = ("doubled", "forgotten", "server forgotten")
+SHOWN_BY = {"forgotten": "machine power", "server forgotten": "server power"}  # only a power cut shows these
 
 
 @dataclass
@@ -69,17 +73,37 @@ class Ledger:
         return {deposit_id for deposit_id, stage in self.ended.items() if stage is Stage.TAKEN}
 
 
+class Recorded:
+    """A folder whose changes are written down, so that a power cut can drop what is not synced."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.log = folder, folder.with_name(f"{folder.name}.record")
+        folder.mkdir()
+
+    def begin(self) -> None:
+        """The process that is started next records: all that is there is safe."""
+        self.log.unlink(missing_ok=True)
+        self._disks = Disk(self.folder, False), Disk(self.folder, True)
+
+    def cut(self, chance: random.Random) -> None:
+        """The power was gone when the process ended."""
+        for entry in read_log(self.log):
+            for disk in self._disks:
+                disk.follow(entry)
+        shutil.rmtree(self.folder)
+        self._disks[chance.random() < 0.5].after_cut(self.folder, chance.choice(KEEP), chance)
+
+
 class Hosted:
     """The processes without ROS."""
 
     def __init__(self, folder: Path, profile: str, chance: random.Random, defect: str = "") -> None:
-        self.data, self._folder, self._profile, self._chance = folder / "data", folder, profile, chance
-        self._defect = defect
-        self.data.mkdir()
+        self._folder, self._profile, self._chance, self._defect = folder, profile, chance, defect
+        self._machine, self._server = Recorded(folder / "data"), Recorded(folder / "server")
+        self.data = self._machine.folder
         self._processes: dict[str, Any] = {}
-        self._disks: tuple[Disk, Disk] | None = None
         self._socket = folder / "buffer.socket"
-        self.database = folder / "server.db"
+        self.database = self._server.folder / "server.db"
         self.port = free_port()
         self.proxy_url = ""
         self._context = multiprocessing.get_context("forkserver")
@@ -93,17 +117,17 @@ class Hosted:
 
     def start(self, name: str) -> None:
         """Start what does not run."""
-        record = self._folder / "record"
         ready = self._folder / "server.url"
         if name == "buffer":
-            record.unlink(missing_ok=True)
-            self._disks = Disk(self.data, False), Disk(self.data, True)
-            target, arguments = buffer_process, (self.data, self._socket, record, self._defect)
+            self._machine.begin()
+            target, arguments = buffer_process, (self.data, self._socket, self._machine.log, self._defect)
         elif name == "bridge":
             target, arguments = bridge_process, (self.proxy_url, self._socket, self._profile)
         else:
             ready.unlink(missing_ok=True)
-            target, arguments = server_process, (self.database, self.port, ready, self._profile)
+            self._server.begin()
+            arguments = (self.database, self.port, ready, self._profile, self._server.log, self._defect)
+            target = server_process
         self._processes[name] = self._context.Process(target=target, args=arguments, daemon=True)
         self._processes[name].start()
         if name == "server":
@@ -111,19 +135,13 @@ class Hosted:
 
     def kill(self, name: str) -> None:
         """End it with -9, and start it again a moment later."""
-        names = ("buffer", "bridge") if name == "power" else (name,)
+        names = ("buffer", "bridge") if name == "machine power" else (name.removesuffix(" power"),)
         for one in names:
             self._processes[one].kill()
         for one in names:
             self._processes[one].join()
-        if name == "power":
-            assert self._disks is not None
-            for entry in read_log(self._folder / "record"):
-                for disk in self._disks:
-                    disk.follow(entry)
-            shutil.rmtree(self.data)
-            disk = self._disks[self._chance.random() < 0.5]
-            disk.after_cut(self.data, self._chance.choice(KEEP), self._chance)
+        if name.endswith(" power"):
+            (self._server if name == "server power" else self._machine).cut(self._chance)
         time.sleep(self._chance.uniform(0.0, DOWN_S))
         for one in names:
             self.start(one)
@@ -339,14 +357,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Kills under a lying network, audited")
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--profile", choices=("myrvm", ONCE), default="myrvm")
-    parser.add_argument("--nodes", action="store_true", help="the real nodes, no power cuts")
-    parser.add_argument("--defect", choices=("doubled", "forgotten"), default="", help="one that has to be seen")
+    parser.add_argument("--nodes", action="store_true", help="the real nodes; power cuts of the server only")
+    parser.add_argument("--defect", choices=DEFECTS, default="", help="one that has to be seen")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     arguments = parser.parse_args()
     chance = random.Random(arguments.seed)
     print(f"seed {arguments.seed}", flush=True)
-    if arguments.defect == "forgotten":
-        VICTIMS["power"] = 9  # only a power cut shows it
+    if arguments.defect in SHOWN_BY:
+        VICTIMS[SHOWN_BY[arguments.defect]] = 9
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as name, ExitStack() as stack:
         folder = Path(name)
@@ -354,7 +372,7 @@ def main() -> None:
             from chaos_nodes import Nodes
 
             machine: Any = Nodes(folder, arguments.profile, chance)
-            VICTIMS.pop("power")
+            VICTIMS.pop("machine power")
         else:
             machine = Hosted(folder, arguments.profile, chance, arguments.defect)
         stack.callback(machine.close)

@@ -209,7 +209,11 @@ def bridge_process(url: str, path: Path, profile: str) -> None:
     asyncio.run(main())
 
 
-def server_process(database: Path, port: int, ready: Path, profile: str) -> None:
-    """The reference server."""
+def server_process(database: Path, port: int, ready: Path, profile: str, record: Path, defect: str) -> None:
+    """The reference server, recorded as the buffer is. "server forgotten" does not sync."""
+    Recorder().start(database.parent, record)
+    server = ReferenceServer(str(database), KEY, profile)
+    if defect == "server forgotten":
+        server.connection.execute("PRAGMA synchronous=OFF")
     with contextlib.redirect_stdout(None):
-        asyncio.run(serve(ReferenceServer(str(database), KEY, profile), port, ready))
+        asyncio.run(serve(server, port, ready))

@@ -65,7 +65,7 @@ class Nodes:
 
     def kill(self, name: str) -> None:
         """End it with -9, and start it again a moment later."""
-        if name == "server":
+        if name.startswith("server"):
             self._hosted.kill(name)
             return
         process = self._graph.processes[NODES[name]]
