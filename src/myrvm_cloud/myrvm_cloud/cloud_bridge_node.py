@@ -33,7 +33,10 @@ from myrvm_cloud.command_services import command_desk
 from myrvm_cloud.connection import Connection
 from myrvm_cloud.events import Event, LineChanged, LineState, SessionAuthorized
 from myrvm_cloud.evidence_sender import EvidenceSender
+from myrvm_cloud.machine_facts import MachineFacts
+from myrvm_cloud.rest_client import MachineState
 from myrvm_cloud.settings import CloudBridgeSettings
+from myrvm_cloud.uplink import Uplink
 from myrvm_cloud.uplink_thread import UplinkThread
 from myrvm_core import paths
 from myrvm_ros import qos
@@ -61,6 +64,7 @@ class CloudBridgeNode(ManagedNode[CloudBridgeSettings]):
         self._serving = False
         self._status = self.publisher(CloudStatus, "cloud/status", qos.STATE)
         self._sessions = self.client(CustomerAuthorized, "deposit/authorized")
+        self._facts = MachineFacts(self)
         self._buffer = BufferClient(self)
         self._desk, self._trouble = self._command_desk(), ""
         key = evidence_key(self.environment)
@@ -72,7 +76,7 @@ class CloudBridgeNode(ManagedNode[CloudBridgeSettings]):
         self._sessions_asked = 0
         self.on_release(setattr, self, "_serving", False)
         self._publish(replace(self._line, state=State.OFFLINE))
-        self._uplink = None
+        self._uplink: UplinkThread[Uplink] | None = None
         if self.settings.server_url:
             self._uplink = UplinkThread(
                 lambda: self._connection.uplink(self, self._desk, self._evidence, self._line, self.log), self.log
@@ -80,6 +84,10 @@ class CloudBridgeNode(ManagedNode[CloudBridgeSettings]):
             self._uplink.start()
             self.on_release(self._uplink.stop)
             self.subscription(BufferStatus, "buffer/status", self._buffer_changed, qos.STATE)
+        elif (desk := self._desk) is not None:  # no command comes, but a maintenance window still has its end
+            alone = UplinkThread(lambda: desk, self.log)
+            alone.start()
+            self.on_release(alone.stop)
         self.service(Authorize, "cloud/authorize", self._authorize)
 
     def health(self) -> Health:
@@ -176,6 +184,10 @@ class CloudBridgeNode(ManagedNode[CloudBridgeSettings]):
     def buffer(self) -> BufferClient:
         """See `uplink.Machine`."""
         return self._buffer
+
+    def observe(self) -> MachineState:
+        """See `uplink.Machine`."""
+        return self._facts.observe()
 
     def line_changed(self, line: Line) -> None:
         """See `uplink.Machine`."""

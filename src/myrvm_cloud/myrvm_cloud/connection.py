@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -21,7 +22,7 @@ from myrvm_cloud.myrvm_server_client import MyrvmServerClient
 from myrvm_cloud.pusher import Pusher
 from myrvm_cloud.raw_events import RawEvents
 from myrvm_cloud.reconnect import Reconnect
-from myrvm_cloud.rest_client import MyrvmClient, RestClient
+from myrvm_cloud.rest_client import MachineState, MyrvmClient, RestClient
 from myrvm_cloud.settings import CloudBridgeSettings
 from myrvm_cloud.uplink import Machine, Uplink
 
@@ -66,7 +67,7 @@ class Connection:
             return self._event_line(access, log)
 
         return Uplink(
-            lambda port: self.bridge(port, line, log),
+            lambda port: self.bridge(port, line, log, machine.observe),
             events,
             machine,
             desk,
@@ -75,14 +76,16 @@ class Connection:
             evidence,
         )
 
-    def bridge(self, port: Port, line: Line, log: Any) -> Bridge:
-        """A bridge for one activation of the node."""
+    def bridge(
+        self, port: Port, line: Line, log: Any, observe: Callable[[], MachineState] = machine_state.observe
+    ) -> Bridge:
+        """A bridge for one activation of the node; `observe` as `Bridge` has it."""
         settings = self._settings
         http = self._http(self.client.base_url)
         times = BridgeTimes(
             settings.heartbeat_interval_s, settings.authorize_timeout_s, settings.lease_s, self._backoff
         )
-        return Bridge(self.client, http, port, times, settings.batch_size, line, log, machine_state.observe)
+        return Bridge(self.client, http, port, times, settings.batch_size, line, log, observe)
 
     def _event_line(self, access: contract.WebSocketAccess, log: Any) -> EventLine | None:
         """The line to where the server sends events; None, and a line in the log, where it may not be spoken to so."""

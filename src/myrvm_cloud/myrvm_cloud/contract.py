@@ -32,7 +32,23 @@ class Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
-class Handshake(Body):
+class Model(Body):
+    """The network that decides."""
+
+    name: Text
+    version: Text
+    sha256: Text
+
+
+class Facts(Body):
+    """What the machine is and how full its bin is; null where it is not known."""
+
+    hardware_profile: Text = ""
+    bin_percent: float | None = Field(default=None, ge=0.0, le=100.0)
+    model: Model | None = None
+
+
+class Handshake(Facts):
     """POST /edge/handshake: who this machine is; `voucher_key` is what its vouchers are checked with, if it has one."""
 
     hardware_id: Text
@@ -66,7 +82,7 @@ class HandshakeAnswer(Body):
     websocket: WebSocketAccess | None = None
 
 
-class Heartbeat(Body):
+class Heartbeat(Facts):
     """POST /edge/heartbeat: the buffer's figures."""
 
     pending: int = Field(ge=0)
@@ -80,14 +96,6 @@ class HeartbeatAnswer(Body):
     server_time: float
     maintenance: bool = False
     commands: Annotated[list[Envelope], Field(max_length=COMMANDS_AT_ONCE)] = []
-
-
-class Model(Body):
-    """The network that decided."""
-
-    name: Text
-    version: Text
-    sha256: Text
 
 
 class Deposit(Body):

@@ -30,6 +30,7 @@ DEPOSIT = {
     "accepted_at_trusted": True,
     "model": {"name": "rvm-n-320", "version": "1", "sha256": SHA256},
 }
+FACTS = {"hardware_profile": "orin-nano", "bin_percent": 42.0, "model": DEPOSIT["model"]}
 MEASUREMENT = {"measured_at": 1764035739.25, "source": "health", "name": "temperature_c", "value": 45.5}
 OUTCOME = {"digest": SHA256, "command_id": "17", "status": "done", "reason": "", "kind": "show_message"}
 
@@ -65,7 +66,7 @@ ENDPOINTS = (
         contract.HandshakeAnswer,
         {"machine_name": "RVM 7", "server_time": 1764035739.25, "maintenance": False, "accepts_gzip": True},
         contract.Handshake,
-        {"hardware_id": "rvm-7", "software_version": "0.1.0", "voucher_key": ""},
+        {"hardware_id": "rvm-7", "software_version": "0.1.0", "voucher_key": "", **FACTS},
     ),
     Endpoint(
         "post",
@@ -74,7 +75,7 @@ ENDPOINTS = (
         contract.HeartbeatAnswer,
         {"server_time": 1764035739.25, "maintenance": False, "commands": []},
         contract.Heartbeat,
-        {"pending": 2, "dead": 0, "uncertain": 0},
+        {"pending": 2, "dead": 0, "uncertain": 0, **FACTS},
     ),
     Endpoint(
         "post",

@@ -28,8 +28,8 @@ ALONE_AFTER_ATTEMPTS = 3
 class MachineState:
     """What a heartbeat and a handshake tell of the machine; None where it is not known.
 
-    The buffer's rows; the machine's addresses; how full the bin is and how busy the computer, in percent; its
-    temperature in degrees Celsius.
+    The buffer's rows; the machine's addresses; its hardware profile; how full the bin is and how busy the computer, in
+    percent; its temperature in degrees Celsius; the network that decides.
     """
 
     pending: int = 0
@@ -38,6 +38,7 @@ class MachineState:
     ip_local: str | None = None
     ip_vpn: str | None = None
     timezone: str | None = None
+    hardware_profile: str = ""
     bin_percent: float | None = None
     cpu_percent: float | None = None
     memory_percent: float | None = None
@@ -140,11 +141,13 @@ class MyrvmClient:
 
     def handshake(self, machine: MachineState) -> Call[contract.HandshakeAnswer]:
         """See `RestClient`."""
-        return post("/edge/handshake", self._handshake, contract.HandshakeAnswer)
+        return post("/edge/handshake", self._handshake.model_copy(update=_facts(machine)), contract.HandshakeAnswer)
 
     def heartbeat(self, machine: MachineState, answers: Sequence[CommandAnswer]) -> Call[Beat]:
         """See `RestClient`."""
-        body = contract.Heartbeat(pending=machine.pending, dead=machine.dead, uncertain=machine.uncertain)
+        body = contract.Heartbeat(
+            pending=machine.pending, dead=machine.dead, uncertain=machine.uncertain, **_facts(machine)
+        )
         return Call("POST", "/edge/heartbeat", _beat, body.model_dump_json().encode())
 
     def authorize(self, token: str) -> Call[contract.AuthorizeAnswer]:
@@ -229,6 +232,10 @@ def batches(records: Sequence[DepositRecord], generator: random.Random) -> list[
 def _beat(answer: Any) -> Beat:
     said = contract.HeartbeatAnswer.model_validate(answer)
     return Beat(said.server_time, said.maintenance, said.commands)
+
+
+def _facts(machine: MachineState) -> dict[str, Any]:
+    return {"hardware_profile": machine.hardware_profile, "bin_percent": machine.bin_percent, "model": machine.model}
 
 
 def _upload(path: str, content_type: str, content: bytes, **query: str) -> Call[contract.UploadAnswer]:

@@ -34,6 +34,7 @@ from myrvm_cloud.events import (
     SessionAuthorized,
 )
 from myrvm_cloud.evidence_sender import EvidenceSender, Picture
+from myrvm_cloud.rest_client import MachineState
 
 LOOK_S = 0.5
 BACKOFF = Backoff(1.0, 60.0)
@@ -60,6 +61,10 @@ class Machine(Protocol):
     @property
     def buffer(self) -> Buffer:
         """Where deposits and measurements wait."""
+        ...
+
+    def observe(self) -> MachineState:
+        """The machine as it is now, without the buffer's rows."""
         ...
 
     def line_changed(self, line: Line) -> None:

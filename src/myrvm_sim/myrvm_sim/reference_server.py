@@ -38,6 +38,7 @@ from myrvm_cloud.contract import (
     DepositResult,
     DepositsAnswer,
     DepositStatus,
+    Facts,
     Handshake,
     HandshakeAnswer,
     Heartbeat,
@@ -106,6 +107,7 @@ class ReferenceServer:
     commands: dict[str, str] = field(default_factory=dict)  # envelopes by their SHA-256
     maintenance: bool = False
     events: str = "reverb"  # how machines hear of what happens: reverb, raw, or none
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)  # by machine, as it has told
     machines: set[str] = field(default_factory=set)  # that have shaken hands
     configuration: ConfigurationAnswer = field(default_factory=ConfigurationAnswer)
 
@@ -202,17 +204,18 @@ class ReferenceServer:
         return answer(self.configuration)
 
     async def _reported(self, _: web.Request) -> web.Response:
-        """Measurements and outcomes of commands, in the order in which they came."""
+        """Measurements and outcomes of commands in the order in which they came; what machines say of themselves."""
         rows = {
             table: [json.loads(body) for (body,) in self.connection.execute(f"SELECT body FROM {table} ORDER BY rowid")]
             for table in ("telemetry", "outcomes")
         }
-        return web.json_response(rows | {"public": self._public.reported()})
+        return web.json_response(rows | {"machines": self.facts, "public": self._public.reported()})
 
     # The contract
 
     async def _handshake(self, request: web.Request) -> web.Response:
         machine = Handshake.model_validate(await read_json(request))
+        self._told(machine_of(request), machine)
         self.machines.add(machine.hardware_id)
         self.vouchers.enrol(machine.hardware_id, machine.voucher_key)
         greeting = HandshakeAnswer(
@@ -223,6 +226,10 @@ class ReferenceServer:
             websocket=self._access(request, machine.hardware_id),
         )
         return answer(greeting)
+
+    def _told(self, machine: str, body: Facts) -> None:
+        """What machines have said of themselves last."""
+        self.facts[machine] = body.model_dump(mode="json")
 
     def _access(self, request: web.Request, machine: str) -> WebSocketAccess | None:
         """Where this machine hears events."""
@@ -243,7 +250,7 @@ class ReferenceServer:
         await self.raw.send(machine, event, data)
 
     async def _heartbeat(self, request: web.Request) -> web.Response:
-        Heartbeat.model_validate(await read_json(request))
+        self._told(machine_of(request), Heartbeat.model_validate(await read_json(request)))
         told = {digest for (digest,) in self.connection.execute(
             "SELECT digest FROM outcomes WHERE machine = ?", (machine_of(request),)
         )}  # fmt: skip

@@ -90,11 +90,12 @@ class DetectorNode(ManagedNode[DetectorSettings]):
 
     def health(self) -> Health:
         """An engine that failed is an error until it works again."""
+        model = self._recognizer.model
         values: dict[str, float | int | str] = {
-            "verdicts": self._verdicts,
-            "frames_skipped": self._skipped,
+            "model": model.name, "model_version": model.version, "model_sha256": model.sha256,
+            "verdicts": self._verdicts, "frames_skipped": self._skipped,
             "last_verdict_s": round(self._last_verdict_s, 3),
-        }
+        }  # fmt: skip
         if self._engine_failure:
             return Health(NodeHealth.ERROR, f"engine failed: {self._engine_failure}", values)
         return Health(values=values)
