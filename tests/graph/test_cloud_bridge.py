@@ -13,12 +13,13 @@ import pytest
 from deposit_messages import enqueue
 from lifecycle_msgs.msg import Transition
 from myrvm_core.signing import SigningKey
-from myrvm_interfaces.msg import BufferStatus, CloudCommand, CloudStatus, NodeHealth
-from myrvm_interfaces.srv import Authorize, CustomerAuthorized
+from myrvm_interfaces.msg import BufferStatus, CloudCommand, CloudStatus, Maintenance, NodeHealth, SystemStatus
+from myrvm_interfaces.srv import Authorize, CustomerAuthorized, ManageSystem
 from myrvm_ros.managed_node import HEARTBEAT_TOPIC
 from myrvm_sim.operator import Operator, as_yaml
 from server_process import API_KEY, ServerProcess
 
+from myrvm_cloud import maintenance
 from myrvm_ros import qos
 
 QUICK = {
@@ -271,3 +272,31 @@ def test_a_setting_that_makes_no_sense_stops_configure(graph: Any, tmp_path: Pat
     graph.start("cloud_bridge", server_url="http://user:word@host", batch_size=0)
     assert not graph.transition("cloud_bridge", Transition.TRANSITION_CONFIGURE)
     assert "batch_size = 0 is not allowed: int, 1 .. 500" in (tmp_path / "cloud_bridge.log").read_text()
+
+
+def test_a_maintenance_window_ends_by_the_clock_where_there_is_no_server(
+    graph: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bridge restarted without a server while a window is open; the test plays the lifecycle manager."""
+    monkeypatch.setenv("HARDWARE_ID", "rvm-7")
+    file = tmp_path / "var" / maintenance.FILE
+    maintenance.Maintenance(file).plan(
+        maintenance.Window(begins=1.0, ends=2.0, reason="new bin", who="Anna", begun=True, resume=True)
+    )
+    windows = graph.listen(Maintenance, "system/maintenance", qos.STATE)
+    asked: list[int] = []
+
+    def manage(request: ManageSystem.Request, response: ManageSystem.Response) -> ManageSystem.Response:
+        asked.append(request.verb)
+        response.success = True
+        return response
+
+    graph.node.create_service(ManageSystem, "system/manage", manage)
+    graph.node.create_publisher(SystemStatus, "system/status", qos.STATE).publish(
+        SystemStatus(mode=SystemStatus.PAUSED)
+    )
+    graph.bring_up("cloud_bridge")
+    graph.wait(lambda: windows and not windows[-1].planned, "the end of the window")
+    assert asked == [ManageSystem.Request.RESUME]
+    assert not file.exists()
+    assert graph.transition("cloud_bridge", Transition.TRANSITION_DEACTIVATE)

@@ -129,7 +129,7 @@ class CloudBridgeNode(ManagedNode[CloudBridgeSettings]):
             return None
 
         def server_offset_ns() -> int | None:
-            heard = self._line.state is State.ONLINE
+            heard = self._line.state is State.ONLINE and self._line.round_trip_s > 0  # a 403 tells no time
             return round(self._line.clock_offset_s * 1e9) if heard else None
 
         try:
