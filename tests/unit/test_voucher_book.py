@@ -11,6 +11,8 @@ from myrvm_core.signing import KeyRing, PublicKey, SigningKey
 from myrvm_core.voucher import Voucher, digest
 from myrvm_deposit.voucher_book import KEPT_AFTER_EXPIRY_S, VoucherBook
 
+from myrvm_deposit import voucher_book
+
 KEY = SigningKey.generate()
 RING = KeyRing(keys=(PublicKey(key_id=KEY.key_id, public=KEY.public, purposes=frozenset({"voucher"})),))
 IDS = [f"0199d0c4-5d2e-7a31-9c55-0a4b7f1d2e{number:02}" for number in range(4)]
@@ -108,3 +110,23 @@ def test_what_has_expired_long_ago_is_deleted(tmp_path: Path) -> None:
     again.load(end_s + 1)
     assert again.newest() is None
     assert not list((tmp_path / "vouchers").iterdir())
+
+
+def test_the_book_is_bounded_while_the_node_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(voucher_book, "KEPT", 3)
+    opened = book(tmp_path)
+    for number in range(12):
+        opened.count(session(number), f"{IDS[0]}{number}", 10)
+        opened.sign(session(number).session_id, KEY, 1000.0 + number)
+        if number not in (2, 11):
+            opened.dismiss(session(number).session_id)
+        opened.prune(1000.0 + number)
+    opened.count(session(12), IDS[1], 10)
+    opened.prune(1012.0)
+    kept = {session(number).session_id for number in (2, 8, 9, 10, 11, 12)}
+    assert {file.stem for file in (tmp_path / "vouchers").iterdir()} == kept
+    assert set(opened._entries) == kept, "what waits to be signed or shown stays, and the newest that were shown"
+    opened.prune(1012.0 + 90 * DAY_S + KEPT_AFTER_EXPIRY_S)
+    assert opened.unsigned == [session(12).session_id]
+    assert opened.newest() is None
+    assert book(tmp_path).unsigned == [session(12).session_id]

@@ -2,7 +2,8 @@
 
 One file a voucher, `<voucher_id>.json`, replaced as a whole. A deposit is written down before the customer is told of
 it, so after a crash, when it is told again, it is written down again and is still there once. A document is on disk
-before anybody sees it, and is never made twice.
+before anybody sees it, and is never made twice. What has expired long ago goes, and the oldest of too many that have
+been shown.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pydantic.dataclasses import dataclass
 from myrvm_core import durable
 
 KEPT_AFTER_EXPIRY_S = 30 * 86_400.0
+KEPT = 2000  # vouchers that have been shown; about 2 kB each, in memory and on disk
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class VoucherBook:
         self._entries: dict[str, Entry] = {}
 
     def load(self, epoch_s: float) -> list[str]:
-        """Read what is on disk, and delete what has expired long ago. Returns a line for each file that is damaged.
+        """Read what is on disk, and `prune`. Returns a line for each file that is damaged.
 
         Raises:
             StorageError: the disk does not let an old file go.
@@ -64,15 +66,28 @@ class VoucherBook:
                 entry = _ADAPTER.validate_json(file.read_bytes())
             except (OSError, ValidationError) as error:
                 damaged.append(f"voucher file {file} cannot be read: {str(error).splitlines()[0]}")
-                continue
-            if entry.document and entry.expires_at_s + KEPT_AFTER_EXPIRY_S < epoch_s:
-                try:
-                    durable.remove(file)
-                except OSError as error:
-                    raise StorageError(f"voucher file {file} cannot be removed: {error}") from error
             else:
                 self._entries[entry.session.session_id] = entry
+        self.prune(epoch_s)
         return damaged
+
+    def prune(self, epoch_s: float) -> None:
+        """Delete what has expired long ago, and of more than `KEPT` that have been shown the oldest.
+
+        Raises:
+            StorageError: the disk does not let a file go; it is tried again.
+        """
+        over = [name for name, entry in self._entries.items() if entry.dismissed][:-KEPT]
+        for name, entry in self._entries.items():
+            if entry.document and entry.expires_at_s + KEPT_AFTER_EXPIRY_S < epoch_s:
+                over.append(name)
+        for name in dict.fromkeys(over):
+            file = self._file(name)
+            try:
+                durable.remove(file)
+            except OSError as error:
+                raise StorageError(f"voucher file {file} cannot be removed: {error}") from error
+            del self._entries[name]
 
     def count(self, session: Session, deposit_id: str, points: int) -> bool:
         """Write down that a deposit is in the bin. False where the voucher is signed without it: that is a defect.
@@ -135,8 +150,11 @@ class VoucherBook:
         self._write(entry)
 
     def _write(self, entry: Entry) -> None:
-        file = self._folder / f"{entry.session.session_id}.json"
+        file = self._file(entry.session.session_id)
         try:
             durable.replace(file, _ADAPTER.dump_json(entry), mode=0o600)
         except OSError as error:
             raise StorageError(f"voucher file {file} cannot be written: {error}") from error
+
+    def _file(self, voucher_id: str) -> Path:
+        return self._folder / f"{voucher_id}.json"

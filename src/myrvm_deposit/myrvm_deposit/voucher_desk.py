@@ -95,6 +95,7 @@ class VoucherDesk:
         try:
             self._sign()
             self._show()
+            self._book.prune(self._identity.dated_s() or 0.0)
         except StorageError as error:
             if not self._retrying:
                 self._retrying = True
