@@ -36,7 +36,7 @@ from myrvm_cloud.events import Event, LineChanged, LineState
 from myrvm_cloud.http_line import HttpLimits, HttpLine
 from myrvm_cloud.pusher import Pusher
 from myrvm_cloud.reconnect import Reconnect
-from myrvm_cloud.rest_client import MyrvmClient
+from myrvm_cloud.rest_client import MachineState, MyrvmClient
 from myrvm_cloud.uplink import Uplink
 from myrvm_core.backoff import Backoff
 from myrvm_core.deposit_record import DepositRecord, Session, SessionKind, Stage, TelemetryRecord
@@ -169,6 +169,13 @@ class Machine:
     def buffer(self) -> Machine:
         """See `uplink.Machine`."""
         return self
+
+    def observe(self) -> MachineState:
+        """See `uplink.Machine`."""
+        return MachineState(model=contract.Model(**vars(MODEL)))
+
+    def models_wanted(self, models: Sequence[contract.WantedModel]) -> None:
+        """See `uplink.Machine`; nothing is wanted."""
 
     async def lease_telemetry(self) -> tuple[str, list[TelemetryRecord]]:
         """See `uplink.Machine`."""

@@ -53,6 +53,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "show_message": {"text": "Hello"},
     "set_maintenance": {"begins": NOW_S + 10.0, "ends": NOW_S + 20.0, "reason": "new bin", "who": "Anna"},
     "config_update": {"patch": {"deposit": {"show_s": 3.0}}},
+    "configuration": {"patch": {"deposit": {"show_s": 4.0}}},
     "rotate_keys": {"keys": [key.model_dump(mode="json") for key in OPERATOR.ring.keys]},
 }
 LOG_LINE = '{"time": "2027-01-15T07:59:59.5Z", "node": "camera", "message": "key-of-the-machine", "level": "info"}\n'
@@ -166,6 +167,49 @@ async def test_logs_are_uploaded_and_whatever_goes_wrong_is_said(machine: Machin
     machine.desk.reach(machine.server)
     outcome = await sent(machine, signed("upload_logs"))
     assert (outcome.status, outcome.reason) == (Status.FAILED, "profile myrvm-server offers no call for logs")
+
+
+async def test_the_configuration_that_the_server_keeps_counts_where_it_is_newer(machine: Machine) -> None:
+    def kept(version: int, show_s: float, keys: int = 2, operator: Operator = OPERATOR, **changes: Any) -> str:
+        patch = {"patch": {"deposit": {"show_s": show_s}}}
+        year = {"expires_at": NOW_S + 365 * 86_400.0, "counter": version, **changes}
+        return operator.sign({**operator.claims(MACHINE, "configuration", patch, NOW_S), **year}, keys)
+
+    def shown() -> Any:
+        return machine.overlay.read().current.parameters["deposit"]["show_s"]
+
+    async def offered(document: str) -> list[Outcome]:
+        """What is told of it: nothing where it was passed over."""
+        before = machine.desk.outcomes()
+        machine.desk.offer(document)
+        while machine.desk._waiting:
+            await machine.desk.handle(machine.desk._waiting.popleft())
+        return [outcome for outcome in machine.desk.outcomes() if outcome not in before]
+
+    await sent(machine, signed("light"))  # a command of the same keys, whose counter is far higher
+    (outcome,) = await offered(kept(2, 4.0))
+    assert (outcome.kind, outcome.status, outcome.detail["version"]) == ("configuration", Status.DONE, "1")
+    assert shown() == 4.0
+    turned_away = machine.desk.refused
+    for old in (kept(2, 4.0), kept(2, 5.0), kept(1, 5.0), kept(2, 5.0, operator=Operator(OPERATOR.keys[::-1]))):
+        assert await offered(old) == []
+    assert (shown(), machine.desk.refused) == (4.0, turned_away), "no newer version: silently"
+    for document, reason in (
+        (kept(3, 5.0, keys=1), "keys: "),
+        (json.dumps({"deposit": {"show_s": 5.0}}), "signature: "),
+        (kept(3, 5.0, operator=Operator([SigningKey.generate("a"), SigningKey.generate("b")])), "signature: "),
+        (kept(3, 5.0, machine="other"), "machine: "),
+        (kept(3, 5.0, expires_at=NOW_S - 1.0, issued_at=NOW_S - 9.0), "expired: "),
+        (kept(3, 5.0, expires_at=NOW_S + 500 * 86_400.0), "shape: "),
+    ):
+        (outcome,) = await offered(document)
+        assert outcome.status in (Status.REFUSED, Status.EXPIRED)
+        assert outcome.reason.startswith(reason)
+    assert shown() == 4.0
+    (outcome,) = await offered(kept(3, 6.0))
+    assert (outcome.status, shown()) == (Status.DONE, 6.0)
+    await machine.desk.handle(signed("light"))
+    assert machine.desk.executed == 4, "its version is no command's counter"
 
 
 async def test_pictures_are_bounded(machine: Machine) -> None:

@@ -23,12 +23,14 @@ from myrvm_cloud.events import (
     User,
 )
 from myrvm_cloud.evidence_sender import EvidenceSender
-from myrvm_cloud.rest_client import MyrvmClient
+from myrvm_cloud.rest_client import MachineState, MyrvmClient
 from myrvm_cloud.uplink import Uplink
 from myrvm_core.evidence import Evidence
 
 from myrvm_cloud import contract, uplink
 
+RUNNING = contract.Model(name="rvm", version="1", sha256="1" * 64)
+WANTED = contract.WantedModel(name="rvm", version="2", sha256="2" * 64)
 ACCESS = contract.WebSocketAccess(url="ws://127.0.0.1:1/ws/rvm-7")
 SESSION = SessionAuthorized(user=User(id="alice"), offer_id="x" * 22)
 BAD = (CommandRefused("GIT_PULL", "1", "not signed"), Malformed("a message that is none"))
@@ -63,10 +65,15 @@ class PlayedBridge:
         self.asked: list[Any] = []
         self.refuse: list[CallError] = []
 
-    async def ask(self, call: Any, total_s: float | None = None) -> None:
+    async def ask(self, call: Any, total_s: float | None = None) -> Any:
+        if call.name == "/edge/configuration":
+            return contract.ConfigurationAnswer(document="kept.b.c")
+        if call.name == "/edge/models":
+            return contract.ModelsAnswer(models=[WANTED, WANTED.model_copy(update={"sha256": RUNNING.sha256})])
         self.asked.append(call)
         if self.refuse:
             raise self.refuse.pop(0)
+        return None
 
     async def run(self) -> None:
         self.runs += 1
@@ -81,6 +88,7 @@ class PlayedMachine:
 
     def __init__(self) -> None:
         self.told: list[Event] = []
+        self.wanted: list[list[contract.WantedModel]] = []
         self.asked = 0
 
     @property
@@ -94,6 +102,12 @@ class PlayedMachine:
     def line_changed(self, line: Line) -> None:
         """See `uplink.Machine`."""
 
+    def observe(self) -> MachineState:
+        return MachineState(model=RUNNING)
+
+    def models_wanted(self, models: Any) -> None:
+        self.wanted.append(list(models))
+
     def heard(self, event: Event) -> None:
         self.told.append(event)
 
@@ -103,7 +117,11 @@ class PlayedDesk:
 
     def __init__(self) -> None:
         self.received: list[str] = []
+        self.offered: list[str] = []
         self.refused: list[tuple[Reason, str]] = []
+
+    def offer(self, document: str) -> None:
+        self.offered.append(document)
 
     def receive(self, envelope: str) -> bool:
         self.received.append(envelope)
@@ -143,6 +161,8 @@ async def test_events_reach_whom_they_are_for_and_a_defect_beside_them_ends_noth
     link.welcomed(answer)
     await until(lambda: len(machine.told) == 2 and machine.asked > 3)
     assert machine.told == [LineChanged(LineState.SUBSCRIBED), SESSION]
+    await until(lambda: machine.wanted)
+    assert (desk.offered, machine.wanted) == (["kept.b.c"], [[WANTED]]), "once a handshake"
     assert (desk.received, bridge.caught_up, bridge.runs) == (["a.b.c"], 1, 1)
     assert desk.refused == [(Reason.SIGNATURE, "not signed"), (Reason.SHAPE, "a message that is none")]
     link.welcomed(answer)  # the same again: nothing changes

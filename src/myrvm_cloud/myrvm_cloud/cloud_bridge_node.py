@@ -8,6 +8,7 @@ Publishes `cloud/status` (CloudStatus). Serves `cloud/authorize` (Authorize). Su
 from __future__ import annotations
 
 import concurrent.futures
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
@@ -64,7 +65,7 @@ class CloudBridgeNode(ManagedNode[CloudBridgeSettings]):
         self._serving = False
         self._status = self.publisher(CloudStatus, "cloud/status", qos.STATE)
         self._sessions = self.client(CustomerAuthorized, "deposit/authorized")
-        self._facts = MachineFacts(self)
+        self._facts, self._models_wanted = MachineFacts(self), ""
         self._buffer = BufferClient(self)
         self._desk, self._trouble = self._command_desk(), ""
         key = evidence_key(self.environment)
@@ -100,6 +101,7 @@ class CloudBridgeNode(ManagedNode[CloudBridgeSettings]):
             "clock_offset_s": round(line.clock_offset_s, 3),
             "clock_uncertainty_s": round(line.clock_uncertainty_s, 3),
             "credited": line.credited,
+            "model_wanted": self._models_wanted,
             "events": self._events.state.value,
             **(desk.figures if desk else {}),
         }
@@ -192,6 +194,13 @@ class CloudBridgeNode(ManagedNode[CloudBridgeSettings]):
     def line_changed(self, line: Line) -> None:
         """See `uplink.Machine`."""
         self.call_soon(lambda: self._publish(line))
+
+    def models_wanted(self, models: Sequence[contract.WantedModel]) -> None:
+        """See `uplink.Machine`."""
+        wanted = ", ".join(f"{model.name} {model.version}" for model in models)[:200]
+        if wanted and wanted != self._models_wanted:
+            self.log.warning("the server wants another model: it takes a signed update_model", wanted=wanted)
+        self._models_wanted = wanted
 
     def heard(self, event: Event) -> None:
         """See `uplink.Machine`."""

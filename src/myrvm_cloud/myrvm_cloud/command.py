@@ -22,6 +22,8 @@ KEYS_IN_A_RING = 20
 SIGNERS = 2  # keys that a ring must have, so that the next ring can be signed
 OPEN_LOCK = "lock_open"  # `lock` with state open, in the list of commands that need two keys
 LARGEST_MODEL_BYTES = 500_000_000
+CONFIGURATION = "configuration"
+LONGEST_CONFIGURATION_S = 400 * 86_400.0  # it is kept, and fetched at each handshake
 ALWAYS_TWO_KEYS = frozenset({"rotate_keys"})
 
 Text = Annotated[str, Field(min_length=1, max_length=200)]
@@ -175,6 +177,10 @@ class ConfigUpdate(Parameters):
     patch: dict[NodeName, dict[str, Any]] = Field(min_length=1, max_length=20)
 
 
+class Configuration(ConfigUpdate):
+    """The same, as the server keeps it for the machine: its claim `counter` is the version, a newer one counts."""
+
+
 class RotateKeys(Parameters):
     """The keys that are trusted from now on, all of them."""
 
@@ -208,6 +214,7 @@ KINDS: dict[str, type[Parameters]] = {
     "show_message": ShowMessage,
     "set_maintenance": SetMaintenance,
     "config_update": ConfigUpdate,
+    CONFIGURATION: Configuration,
     "rotate_keys": RotateKeys,
 }
 

@@ -19,9 +19,11 @@ from pydantic import ValidationError
 
 from myrvm_cloud.command import (
     ALWAYS_TWO_KEYS,
+    CONFIGURATION,
     DOCUMENT_KIND,
     ENVELOPE_CHARACTERS,
     KINDS,
+    LONGEST_CONFIGURATION_S,
     LONGEST_LIFE_S,
     PURPOSE,
     Claims,
@@ -139,7 +141,10 @@ def check(
     if dangerous and len(signed) < 2:
         raise RefusedError(Reason.KEYS, f"{claims.kind} needs the signatures of two keys, got one", claims)
     _check_time(claims, moment, dangerous)
-    used = {thumbprint(one.key.public): one.key.key_id for one in signed}
+    if claims.kind == CONFIGURATION:  # versions are counted by themselves, whoever signs: commands do not outdate one
+        used = {CONFIGURATION: "the configuration"}
+    else:
+        used = {thumbprint(one.key.public): one.key.key_id for one in signed}
     for print_, key_id in used.items():
         if claims.counter <= counters.get(print_, 0):
             line = f"counter = {claims.counter} of {key_id} is not allowed: above {counters[print_]}"
@@ -199,8 +204,9 @@ def _parameters(claims: Claims) -> Parameters:
 def _check_time(claims: Claims, moment: Moment, dangerous: bool) -> None:
     """Expiry, as far as the time is known: not known, it is at least `moment.epoch_s`."""
     life_s = claims.expires_at - claims.issued_at
-    if not 0.0 < life_s <= LONGEST_LIFE_S:
-        line = f"expires_at is {life_s:g} s after issued_at; allowed: 0 .. {LONGEST_LIFE_S:g}"
+    longest_s = LONGEST_CONFIGURATION_S if claims.kind == CONFIGURATION else LONGEST_LIFE_S
+    if not 0.0 < life_s <= longest_s:
+        line = f"expires_at is {life_s:g} s after issued_at; allowed: 0 .. {longest_s:g}"
         raise RefusedError(Reason.SHAPE, line, claims)
     if moment.epoch_s >= claims.expires_at:
         raise RefusedError(Reason.EXPIRED, f"expired {moment.epoch_s - claims.expires_at:.0f} s ago", claims)

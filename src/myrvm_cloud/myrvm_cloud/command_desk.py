@@ -106,6 +106,16 @@ class CommandDesk:
         self._arrived.set()
         return True
 
+    def offer(self, document: str) -> None:
+        """The configuration that the server keeps: taken as any command, passed over where it is not a newer one."""
+        counters, two_keys = self._journal.journal.counters, self._settings.two_keys
+        try:
+            check(document, self._machine, self._keys.ring, two_keys, counters, self._moment())
+        except RefusedError as error:
+            if error.reason is Reason.REPLAYED:
+                return
+        self.receive(document)
+
     def turned_away(self, reason: Reason, line: str) -> None:
         """What the line to the server has refused by itself: counted in the audit log as envelopes are."""
         self._count(RefusedError(reason, line))

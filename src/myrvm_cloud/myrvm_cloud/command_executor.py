@@ -16,6 +16,7 @@ from myrvm_cloud.command import (
     CapturePicture,
     Command,
     ConfigUpdate,
+    Configuration,
     InService,
     Light,
     Lock,
@@ -104,6 +105,7 @@ class Executor:
             ShowMessage: self._show_message,
             SetMaintenance: self._set_maintenance,
             ConfigUpdate: self._config_update,
+            Configuration: self._config_update,
             RotateKeys: self._rotate_keys,
         }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from myrvm_core.settings import Settings, setting
 from pydantic import field_validator
 
-from myrvm_cloud.command import ALWAYS_TWO_KEYS, KINDS, OPEN_LOCK
+from myrvm_cloud.command import ALWAYS_TWO_KEYS, CONFIGURATION, KINDS, OPEN_LOCK
 
 
 class CommandSettings(Settings):
@@ -15,7 +15,7 @@ class CommandSettings(Settings):
         "config/keys.yaml", "Key ring of the operators, relative to the installation; none: no command is obeyed."
     )
     two_keys: list[str] = setting(
-        ["reboot", OPEN_LOCK, "update_model", "set_price_table", "config_update", "rotate_keys"],
+        ["reboot", OPEN_LOCK, "update_model", "set_price_table", "config_update", CONFIGURATION, "rotate_keys"],
         "Commands that need the signatures of two keys; lock_open is lock with state open; rotate_keys always does.",
     )
     burst: int = setting(10, "Commands executed at once, at most.", unit="commands", minimum=1, maximum=1000)
@@ -41,7 +41,8 @@ class CommandSettings(Settings):
     def _are_kinds(cls, names: list[str]) -> list[str]:
         if unknown := set(names) - {*KINDS, OPEN_LOCK, ""}:
             raise ValueError(f"{', '.join(sorted(unknown))}: one of {', '.join((*KINDS, OPEN_LOCK))}")
-        return sorted({*names, *ALWAYS_TWO_KEYS} - {""})
+        same = {CONFIGURATION} if "config_update" in names else set[str]()
+        return sorted({*names, *same, *ALWAYS_TWO_KEYS} - {""})
 
     @field_validator("reboot_command")
     @classmethod

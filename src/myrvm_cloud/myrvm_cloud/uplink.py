@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from myrvm_core.backoff import Backoff
@@ -35,10 +36,13 @@ from myrvm_cloud.events import (
 )
 from myrvm_cloud.evidence_sender import EvidenceSender, Picture
 from myrvm_cloud.rest_client import MachineState
+from myrvm_cloud.time_limit import within
 
 LOOK_S = 0.5
 BACKOFF = Backoff(1.0, 60.0)
 OUTCOMES_AT_ONCE = 100
+FETCH_S = 600.0  # between two questions for what the server keeps
+FETCH_SOON_S = 20.0  # while no network is loaded yet
 EVIDENCE_S = 5.0  # between two pictures
 PICTURE_S = 60.0
 
@@ -69,6 +73,10 @@ class Machine(Protocol):
 
     def line_changed(self, line: Line) -> None:
         """Tell the graph."""
+        ...
+
+    def models_wanted(self, models: Sequence[contract.WantedModel]) -> None:
+        """The server would have these run; empty: it is as it should be."""
         ...
 
     def heard(self, event: Event) -> None:
@@ -104,6 +112,7 @@ class Uplink:
         self._make_events = events
         self._access: contract.WebSocketAccess | None = None
         self._access_changed = asyncio.Event()
+        self._greeted = asyncio.Event()
         self._online = asyncio.Event()
         self.bridge = bridge(self)
         if desk is not None:
@@ -113,6 +122,7 @@ class Uplink:
         """Until cancelled."""
         kept: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "bridge": self.bridge.run, "events": self._hear_events, "measurements": self._send_telemetry,
+            "what the server keeps": self._fetch_kept,
         }  # fmt: skip
         if (desk := self._desk) is not None:
             kept |= {"commands": desk.run, "outcomes": lambda: self._tell_outcomes(desk)}
@@ -147,6 +157,7 @@ class Uplink:
 
     def welcomed(self, answer: contract.HandshakeAnswer) -> None:
         """See `bridge.Port`."""
+        self._greeted.set()
         if answer.websocket is not None and answer.websocket != self._access:
             self._access = answer.websocket
             self._access_changed.set()
@@ -209,6 +220,39 @@ class Uplink:
     def _turned_away(self, reason: Reason, line: str) -> None:
         if self._desk is not None:
             self._desk.turned_away(reason, line)
+
+    # What the server keeps for this machine
+
+    async def _fetch_kept(self) -> None:
+        """After each handshake, and now and then: the configuration, and which networks should run."""
+        failures, pause_s = 0, FETCH_S
+        while True:
+            with suppress(asyncio.TimeoutError):
+                await within(pause_s, self._greeted.wait())
+            await self._online.wait()
+            self._greeted.clear()
+            try:
+                if self._desk is not None:
+                    await self._fetch_configuration(self._desk)
+                pause_s = FETCH_S if await self._fetch_models() else FETCH_SOON_S
+                failures = 0
+            except RvmError as error:
+                failures = await self._back_off("configuration and models", error, failures)
+                self._greeted.set()
+
+    async def _fetch_configuration(self, desk: CommandDesk) -> None:
+        with suppress(NotOfferedError):
+            answer = await self.bridge.ask(self.bridge.client.configuration())
+            if answer.document:
+                desk.offer(answer.document)
+
+    async def _fetch_models(self) -> bool:
+        """What is wanted is told, not installed: that takes a signed `update_model`. False: nothing runs yet."""
+        if (running := self._machine.observe().model) is None:
+            return False
+        answer = await self.bridge.ask(self.bridge.client.models(running))
+        self._machine.models_wanted([model for model in answer.models if model.sha256 != running.sha256])
+        return True
 
     # What is sent beside the deposits
 
