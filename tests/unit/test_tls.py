@@ -7,7 +7,7 @@ import ssl
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,21 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from certificates import Authority, Pair
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from myrvm_cloud.call import CallError, ErrorKind, get
 from myrvm_cloud.settings import CloudBridgeSettings
+from myrvm_core.configuration import check_settings, default_files, settings
 from myrvm_core.errors import SettingsError
 from myrvm_core.settings import validate
 from plain_line import BASE, line_to
 
 from myrvm_cloud import contract, tls
+from myrvm_system import check
 
 ASK = get("/edge/models", contract.ModelsAnswer)
 
@@ -232,3 +240,59 @@ def test_a_password_in_the_url_is_refused_and_not_shown() -> None:
         tls.check_url("https://user:hush@host")
     assert "hush" not in str(caught.value)
     validate(CloudBridgeSettings, {"server_url": "https://user:hush@host"}, "cloud_bridge")  # said when the node starts
+
+
+BEFORE = datetime.now(timezone.utc) - timedelta(days=60)  # certificates made now are good for longer than 30 days then
+
+
+def examine(authority: Authority, mine: Pair, now: datetime = BEFORE) -> list[str]:
+    return tls.examine(str(authority.file), str(mine.certificate), str(mine.key), now)
+
+
+def test_files_that_are_well_are_not_complained_of(authority: Authority, tmp_path: Path) -> None:
+    mine = authority.sign("mine")
+    assert examine(authority, mine) == []
+    assert tls.examine("", "", "", BEFORE) == []
+    both = tmp_path / "both.pem"
+    both.write_bytes(mine.certificate.read_bytes() + mine.key.read_bytes())
+    assert tls.examine("", str(both), "", BEFORE) == []
+
+
+def test_each_file_that_ends_soon_or_has_ended_has_its_line(authority: Authority) -> None:
+    now = datetime.now(timezone.utc)
+    ca, mine = examine(authority, authority.sign("mine", valid=timedelta(days=10, hours=1)), now)
+    assert ca.startswith(f"tls_ca_file = {str(authority.file)!r} expires in 0 days, on ")
+    assert "mine.crt' expires in 10 days, on " in mine
+    assert mine.endswith("allowed: more than 30 days")
+    _, expired = examine(authority, authority.sign("old", valid=timedelta(days=-1)), now)
+    assert "old.crt' has expired, on " in expired
+    assert examine(authority, authority.sign("long", valid=timedelta(days=31)), now) == [ca]
+
+
+def test_each_file_that_cannot_be_used_has_its_line(authority: Authority, tmp_path: Path) -> None:
+    mine, other = authority.sign("mine"), authority.sign("other")
+    certificate, key = str(mine.certificate), str(mine.key)
+
+    def only(ca_file: str, certificate: str, key: str) -> str:
+        (line,) = tls.examine(ca_file, certificate, key, BEFORE)
+        return line
+
+    assert only("/no/ca.pem", "", "") == "tls_ca_file = '/no/ca.pem' cannot be read: No such file or directory"
+    assert only(key, "", "").endswith("holds no certificate in PEM")
+    assert only("", str(tmp_path), "") == f"tls_client_certificate = {str(tmp_path)!r} cannot be read: Is a directory"
+    assert only("", certificate, "/no/key.pem").startswith("tls_client_key = '/no/key.pem' cannot be read")
+    line = only("", certificate, str(other.key))
+    assert line.endswith(f"other.key' does not belong to tls_client_certificate = {certificate!r}")
+    assert only("", certificate, certificate).endswith("holds no private key in PEM")
+    assert only("", certificate, "").endswith("mine.crt' holds no private key in PEM")
+    assert only("", "", key).endswith("is given without tls_client_certificate; allowed: both")
+    secret = load_pem_private_key(mine.key.read_bytes(), None)
+    mine.key.write_bytes(secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"word")))
+    assert only("", certificate, key).endswith("is encrypted; allowed: a key without a password")
+
+
+def test_rvm_check_says_it_and_a_change_from_afar_is_not_refused_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RVM_TLS_CA_FILE", "/no/ca.pem")
+    files = default_files("desk")
+    assert "tls_ca_file = '/no/ca.pem' cannot be read: No such file or directory" in check.check(files)
+    check_settings(settings(files))

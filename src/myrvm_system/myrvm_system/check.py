@@ -5,13 +5,15 @@ config/policy.yaml, and whatever packages register under the entry point group `
 arguments that raises an `RvmError`). The settings classes are those that graph.yaml names.
 
 What is valid goes on to the entry point group `myrvm.check_settings`: a callable that takes the settings of every node,
-by name, and raises as above. `probe` looks at the machine itself, through `myrvm.probe`: a callable that takes the same
-and gives an `Examined` for each thing that it has looked at.
+by name, and raises as above; then to `myrvm.check_files`, the same for files that go bad by themselves, such as a
+certificate: no reason to refuse a change from afar. `probe` looks at the machine itself, through `myrvm.probe`: a
+callable that takes the same and gives an `Examined` for each thing that it has looked at.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from myrvm_core import graph as graph_file
 from myrvm_system import policy
 
 GROUP = "myrvm.check"
+FILES = "myrvm.check_files"
 PROBES = "myrvm.probe"
 KNOWN_VARIABLES = ("HARDWARE_ID", "RVM_API_KEY", "RVM_API_KEY_FILE", "LOG_LEVEL")
 KNOWN_PREFIXES = ("MYRVM_", "ROS_", "RMW_", "FASTRTPS_")
@@ -52,8 +55,14 @@ def check(files: Sequence[Path]) -> list[str]:
     for point in entry_points(group=GROUP):
         with_problems(problems, point.load())
     if not problems:
-        with_problems(problems, lambda: check_settings(settings(files)))
+        with_problems(problems, lambda: _check_together(settings(files), problems))
     return problems
+
+
+def _check_together(nodes: Mapping[str, Settings], problems: list[str]) -> None:
+    with_problems(problems, lambda: check_settings(nodes))
+    for point in entry_points(group=FILES):
+        with_problems(problems, partial(point.load(), nodes))
 
 
 def probe(files: Sequence[Path]) -> Iterator[Examined]:
