@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from deposit_messages import enqueue
 from lifecycle_msgs.msg import Transition
+from myrvm_core.overlay import Overlay, OverlayFile, State
 from myrvm_core.signing import SigningKey
 from myrvm_interfaces.msg import BufferStatus, CloudCommand, CloudStatus, Maintenance, NodeHealth, SystemStatus
 from myrvm_interfaces.srv import Authorize, CustomerAuthorized, ManageSystem
@@ -283,6 +284,8 @@ def test_a_maintenance_window_ends_by_the_clock_where_there_is_no_server(
     maintenance.Maintenance(file).plan(
         maintenance.Window(begins=1.0, ends=2.0, reason="new bin", who="Anna", begun=True, resume=True)
     )
+    OverlayFile().write(State(Overlay(7, {"deposit": {"show_s": 3.0}}), newest=7))
+    beats = graph.listen(NodeHealth, HEARTBEAT_TOPIC, qos.HEARTBEAT)
     windows = graph.listen(Maintenance, "system/maintenance", qos.STATE)
     asked: list[int] = []
 
@@ -299,4 +302,6 @@ def test_a_maintenance_window_ends_by_the_clock_where_there_is_no_server(
     graph.wait(lambda: windows and not windows[-1].planned, "the end of the window")
     assert asked == [ManageSystem.Request.RESUME]
     assert not file.exists()
+    told = [value for beat in beats for value in beat.values if value.key == "configuration"]
+    assert told[-1].value == "version 7"
     assert graph.transition("cloud_bridge", Transition.TRANSITION_DEACTIVATE)

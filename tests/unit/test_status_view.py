@@ -6,6 +6,8 @@ import io
 from pathlib import Path
 
 import pytest
+from myrvm_core.overlay import FILE as OVERLAY
+from myrvm_core.overlay import Overlay, OverlayFile, State, summary
 from myrvm_interfaces.msg import GateState, OperatingLimits, Output, Outputs, SystemStatus
 from myrvm_system.manager import Verb
 from myrvm_system.standing_order import FILE, Order, OrderFile, standing
@@ -36,6 +38,27 @@ def test_maintenance_limits_gate_and_outputs_are_shown():
     ):  # fmt: skip
         assert words in shown
     assert "buzzer" not in shown
+
+
+def test_the_version_of_the_configuration_is_shown_and_whether_it_is_on_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MYRVM_DATA", str(tmp_path))
+    screen = Screen()
+    screen.latest["system/status"] = SystemStatus(mode=SystemStatus.SERVING)
+    assert "as installed" in drawn(screen)
+    changed = Overlay(7, {"deposit": {"show_s": 3.0}})
+    OverlayFile().write(State(changed, on_trial=True, newest=7))
+    assert "version 7, on trial" in drawn(screen)
+    OverlayFile().write(State(changed, newest=7))
+    shown = drawn(screen)
+    assert "version 7" in shown
+    assert "on trial" not in shown
+    (tmp_path / OVERLAY).write_text("{")
+    words, well = summary()
+    assert "nothing in it counts" in words
+    assert not well
+    assert words.split()[0][:40] in drawn(screen)
 
 
 def test_why_the_gate_stands_is_shown_first():

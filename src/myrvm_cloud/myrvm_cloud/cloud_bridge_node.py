@@ -39,7 +39,7 @@ from myrvm_cloud.rest_client import MachineState
 from myrvm_cloud.settings import CloudBridgeSettings
 from myrvm_cloud.uplink import Uplink
 from myrvm_cloud.uplink_thread import UplinkThread
-from myrvm_core import paths
+from myrvm_core import overlay, paths
 from myrvm_ros import qos
 
 TOKEN_CHARACTERS = 512
@@ -103,6 +103,7 @@ class CloudBridgeNode(ManagedNode[CloudBridgeSettings]):
             "credited": line.credited,
             "model_wanted": self._models_wanted,
             "events": self._events.state.value,
+            "configuration": overlay.summary()[0],
             **(desk.figures if desk else {}),
         }
         problem = self._problem()

@@ -30,7 +30,10 @@ from myrvm_core import graph as graph_file
 
 Parameters = Mapping[str, Mapping[str, Any]]  # by node, then by dotted name
 PATCHED = 200  # parameters that may stand changed
-PROTECTED_NODES = ("lifecycle_manager", "cloud_bridge")
+PROTECTED_NODES = {
+    "cloud_bridge": "it judges the trial, which a restart of it would end, and the machine is reached by it",
+    "lifecycle_manager": "it restarts the others in a trial, and nobody restarts it",
+}
 PROTECTED_WORDS = re.compile(
     r"(^|_)(file|dir|path|root|url|device|driver|line|lines|channel|roles|command|key|token|secret|password|engine)(_|$)"
 )
@@ -44,11 +47,19 @@ UNPROTECTED = {"actuator": ("outputs.light_limit_s", "wear_period_s", "reopen_*"
 
 def patchable(node: str, name: str) -> bool:
     """Whether a parameter, by its dotted name, may be changed from afar."""
-    if node in PROTECTED_NODES or any(PROTECTED_WORDS.search(part) for part in name.split(".")):
-        return False
+    return not protection(node, name)
+
+
+def protection(node: str, name: str) -> str:
+    """Why a parameter, by its dotted name, is not changed from afar; empty where it may be."""
+    if any(PROTECTED_WORDS.search(part) for part in name.split(".")):
+        return "it names a file, device, line, address, command or secret"
+    if node in PROTECTED_NODES:
+        return PROTECTED_NODES[node]
     if any(fnmatchcase(name, pattern) for pattern in UNPROTECTED.get(node, ())):
-        return True
-    return not any(fnmatchcase(name, pattern) for pattern in PROTECTED.get(node, ()))
+        return ""
+    safety = any(fnmatchcase(name, pattern) for pattern in PROTECTED.get(node, ()))
+    return "it keeps people from being hurt" if safety else ""
 
 
 def patched(current: Parameters, patch: Parameters) -> dict[str, dict[str, Any]]:
@@ -86,8 +97,8 @@ def _refusal(
 ) -> str:
     if name not in fields:
         return f"{node}.{name} is no parameter; allowed: {', '.join(n for n in fields if patchable(node, n)) or 'none'}"
-    if not patchable(node, name):
-        return f"{node}.{name} is not changed from afar"
+    if why := protection(node, name):
+        return f"{node}.{name} is not changed from afar: {why}"
     variable = extra(fields[name], "env")
     if variable and variables.get(variable):
         return f"{node}.{name} is fixed on this machine by {variable}"

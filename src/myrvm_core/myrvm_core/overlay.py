@@ -141,6 +141,16 @@ class OverlayFile:
         return state
 
 
+def summary() -> tuple[str, bool]:
+    """What counts on this machine in a few words, and whether it is well: a file that is damaged is not."""
+    file = OverlayFile()
+    state = file.read()
+    if file.problem:
+        return file.problem, False
+    version = f"version {state.current.version}" if state.current.version else "as installed"
+    return f"{version}, on trial" if state.on_trial else version, True
+
+
 def given(node: str, file: OverlayFile | None = None) -> dict[str, Any]:
     """What was changed of a node, by dotted name."""
     return dict((file or OverlayFile()).read().current.parameters.get(node, {}))

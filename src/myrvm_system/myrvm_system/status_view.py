@@ -3,7 +3,7 @@
 Hears system/status (SystemStatus), cloud/status (CloudStatus), buffer/status (BufferStatus), deposit/state
 (DepositState), actuator/state (GateState), actuator/outputs (Outputs), health/limits (OperatingLimits),
 system/node_health (NodeHealth), /diagnostics (DiagnosticArray).
-Sends nothing.
+Sends nothing. Which configuration counts it reads from the machine's own file.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from myrvm_core import overlay
 from myrvm_ros import qos
 from myrvm_system.manager import State
 from myrvm_system.messages import constant_name
@@ -99,6 +100,8 @@ class Screen:
             table.add_row("gate", *_gate(gate))
         if outputs := self.latest.get("actuator/outputs"):
             table.add_row("outputs on", ", ".join(output.name for output in outputs.outputs if output.on) or "none")
+        words, well = overlay.summary()
+        table.add_row("configuration", Text(words, style="" if well else "red"), "rvm config tells more")
         return table
 
     def _nodes(self) -> Table:
