@@ -17,18 +17,10 @@ from myrvm_cloud.rest_client import MyrvmClient
 from myrvm_core.backoff import Backoff
 from myrvm_core.errors import StorageError
 from myrvm_sim.reference_server import DEMO_KEY, ReferenceServer
-from pydantic import SecretStr
+from plain_line import TestKey
 
 BACKOFF = Backoff(0.01, 0.05)
 DEPOSITS, BATCH = 12, 4
-
-
-class FixedKey:
-    def current(self) -> SecretStr:
-        return SecretStr(DEMO_KEY)
-
-    def read_again(self) -> bool:
-        return False
 
 
 class SlowBuffer(MemoryBuffer):
@@ -73,7 +65,7 @@ async def test_the_next_batch_does_not_wait_for_the_ack_of_the_last(
     ids = [deposit(number).deposit_id for number in range(DEPOSITS)]
     buffer.add(*(deposit(number) for number in range(DEPOSITS)))
     client = MyrvmClient(server[1], "rvm-7", "1")
-    http = HttpLine(client.base_url, FixedKey(), "rvm-7", HttpLimits(backoff=BACKOFF))
+    http = HttpLine(client.base_url, TestKey(DEMO_KEY), "rvm-7", HttpLimits(backoff=BACKOFF))
     times = BridgeTimes(60.0, 1.0, 60.0, BACKOFF)
     bridge = Bridge(client, http, buffer, times, BATCH, Line(), structlog.get_logger())
     task = asyncio.ensure_future(bridge.run())
