@@ -24,6 +24,7 @@ from websockets.asyncio.client import ClientConnection, connect
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 PHONE = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
 LIMIT_S = 60.0
+ANSWER_S = 5.0
 LOOK_S = 0.05
 
 
@@ -52,7 +53,10 @@ class Page:
     async def until(self, script: str) -> None:
         """Wait for a condition of the page, also while it is loaded anew."""
         end = asyncio.get_running_loop().time() + LIMIT_S
-        while not await self.run(script):
+        while True:
+            with contextlib.suppress(asyncio.TimeoutError, AssertionError):  # a page that goes may take an answer along
+                if await asyncio.wait_for(self.run(script), ANSWER_S):
+                    return
             assert asyncio.get_running_loop().time() < end, f"not within {LIMIT_S} s: {script}"
             await asyncio.sleep(LOOK_S)
 
@@ -68,18 +72,17 @@ class Page:
         assert await self.tap(selector)
         await self.send("Input.insertText", text=text)
 
-    async def tap(self, selector: str) -> bool:
-        """Touch the middle of what is found; whether it was in view and nothing lay over it."""
+    async def tap(self, selector: str, times: int = 1) -> bool:
+        """Touch the middle of what is found, a few times quickly; whether it was in view and nothing lay over it."""
         place = await self.run(
             f"(() => {{ const found = document.querySelector({json.dumps(selector)}); found.scrollIntoView();"
             " const box = found.getBoundingClientRect(), x = box.x + box.width / 2, y = box.y + box.height / 2;"
             " return {x, y, hit: found.contains(document.elementFromPoint(x, y))}; })()"
         )
         point = {"x": place["x"], "y": place["y"]}
-        await self.send("Input.dispatchTouchEvent", type="touchStart", touchPoints=[point])
-        await self.send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
-        for kind in ("mousePressed", "mouseReleased"):
-            await self.send("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **point)
+        for _ in range(times):
+            await self.send("Input.dispatchTouchEvent", type="touchStart", touchPoints=[point])
+            await self.send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
         return place["hit"]
 
     async def picture(self, file: Path) -> None:
@@ -112,6 +115,7 @@ async def browsing(folder: Path) -> AsyncIterator[Page]:
             made = Page(socket)
             await made.send("Network.enable")
             await made.send("Emulation.setDeviceMetricsOverride", **PHONE)
+            await made.send("Emulation.setTouchEmulationEnabled", enabled=True)
             yield made
     finally:
         process.terminate()

@@ -90,6 +90,12 @@ if (field && field.value) {
   document.getElementById("paste").hidden = true;
   document.getElementById("read").hidden = false;
 }
+let sent = false;  // a second tap is no second try
+addEventListener("pageshow", () => { sent = false; });
+document.querySelector("form")?.addEventListener("submit", event => {
+  if (sent) event.preventDefault();
+  sent = true;
+});
 """
 STYLE = """\
 :root { color-scheme: light dark; font: 1.125rem/1.5 system-ui, sans-serif; }
