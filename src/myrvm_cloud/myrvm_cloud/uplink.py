@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
 
 from myrvm_core.backoff import Backoff
@@ -17,7 +18,7 @@ from myrvm_core.errors import RvmError, ServerError
 
 from myrvm_cloud import contract
 from myrvm_cloud.bridge import Bridge, Deposits, Line, Port, State
-from myrvm_cloud.call import CallError, NotOfferedError
+from myrvm_cloud.call import Call, CallError, NotOfferedError
 from myrvm_cloud.command_check import Reason
 from myrvm_cloud.command_desk import CommandDesk
 from myrvm_cloud.event_line import EventLine
@@ -34,7 +35,7 @@ from myrvm_cloud.events import (
     PeerError,
     SessionAuthorized,
 )
-from myrvm_cloud.evidence_sender import EvidenceSender, Picture
+from myrvm_cloud.evidence_sender import EvidenceSender
 from myrvm_cloud.rest_client import MachineState
 from myrvm_cloud.time_limit import within
 
@@ -284,21 +285,16 @@ class Uplink:
             try:
                 batch_id, records = await self._machine.buffer.lease_telemetry()
                 while batch_id:
-                    await self._send_batch(batch_id, records)
+                    await self._send_or_drop(
+                        partial(self.bridge.client.telemetry, batch_id, records),
+                        "measurements dropped: the server does not take them",
+                        batch=batch_id,
+                    )
                     await self._machine.buffer.ack_telemetry(batch_id)
                     batch_id, records = await self._machine.buffer.lease_telemetry()
                 failures = 0
             except RvmError as error:
                 failures = await self._back_off("measurements", error, failures)
-
-    async def _send_batch(self, batch_id: str, records: Sequence[TelemetryRecord]) -> None:
-        """Measurements that the server will never take are dropped, and block no later ones."""
-        try:
-            await self.bridge.ask(self.bridge.client.telemetry(batch_id, records))
-        except (CallError, ValueError) as error:
-            if isinstance(error, CallError) and not error.body_refused:
-                raise
-            self._log.error("measurements dropped: the server does not take them", batch=batch_id, error=str(error))
 
     async def _send_evidence(self, evidence: EvidenceSender) -> None:
         """One picture at a time, while no deposit waits."""
@@ -310,21 +306,27 @@ class Uplink:
                 continue
             try:
                 if (picture := await asyncio.to_thread(evidence.next)) is not None:
-                    await self._send_picture(picture)
+                    await self._send_or_drop(
+                        partial(self.bridge.client.picture, picture.name, picture.kind, picture.jpeg),
+                        "picture not sent: the server does not take it",
+                        PICTURE_S,
+                        name=picture.name,
+                    )
                     await asyncio.to_thread(evidence.sent, picture)
                 failures = 0
             except RvmError as error:
                 failures = await self._back_off("pictures", error, failures)
 
-    async def _send_picture(self, picture: Picture) -> None:
-        """One that the server will never take blocks no later ones."""
+    async def _send_or_drop(
+        self, call: Callable[[], Call[Any]], dropped: str, total_s: float | None = None, **which: str
+    ) -> None:
+        """What the server will never take blocks nothing later: it is dropped, with this line in the log."""
         try:
-            call = self.bridge.client.picture(picture.name, picture.kind, picture.jpeg)
-            await self.bridge.ask(call, PICTURE_S)
+            await self.bridge.ask(call(), total_s)
         except (CallError, ValueError) as error:
             if isinstance(error, CallError) and not error.body_refused:
                 raise
-            self._log.error("picture not sent: the server does not take it", name=picture.name, error=str(error))
+            self._log.error(dropped, **which, error=str(error))
 
     async def _back_off(self, what: str, error: RvmError, failures: int) -> int:
         if failures == 0:
