@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -75,6 +76,45 @@ class StageTimes:
 
 
 @dataclass(frozen=True)
+class ItemMeasures:
+    """What the outline of the item says (`msg/ItemMeasures`). NaN: not measured, for the reason in `skipped` if any.
+
+    `fill_line_px`, `outline_px`: x and y of each corner in turn. `fingerprint` is alike for the same item.
+    """
+
+    mask_score: float = math.nan
+    length_m: float = math.nan
+    width_m: float = math.nan
+    volume_l: float = math.nan
+    crush: float = math.nan
+    fill: float = math.nan
+    cap: float = math.nan
+    parts: int = 0
+    fill_line_px: tuple[float, ...] = ()
+    outline_px: tuple[float, ...] = ()
+    fingerprint: tuple[float, ...] = ()
+    duration_s: float = 0.0
+    skipped: str = ""
+
+
+@dataclass(frozen=True)
+class Barcode:
+    """A barcode on the item, and the product that it stands for (`msg/Barcode`). NaN: not known."""
+
+    gtin: str = ""
+    symbology: str = ""
+    frames: int = 0
+    corners_px: tuple[float, ...] = ()
+    known: bool = False
+    product: str = ""
+    class_name: str = ""
+    volume_l: float = math.nan
+    empty_mass_kg: float = math.nan
+    mass_spread_kg: float = math.nan
+    error: str = ""
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The answer to "is this item accepted?"; `frame_stamps_ns` are capture times in ROS time, oldest first."""
 
@@ -88,3 +128,5 @@ class Verdict:
     frame_stamps_ns: tuple[int, ...] = ()
     model: ModelInfo = field(default_factory=ModelInfo)
     times: StageTimes = field(default_factory=StageTimes)
+    measures: ItemMeasures = field(default_factory=ItemMeasures)
+    barcode: Barcode = field(default_factory=Barcode)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from array import array
+from dataclasses import asdict, fields
+from typing import Any
 
 from myrvm_core.deposit_record import DepositRecord, Session, SessionKind, Stage, TelemetryRecord
 from myrvm_interfaces import msg
@@ -46,6 +49,32 @@ def model_from_message(message: msg.ModelInfo) -> domain.ModelInfo:
     return domain.ModelInfo(message.name, message.version, message.sha256)
 
 
+def measures_to_message(measures: domain.ItemMeasures) -> msg.ItemMeasures:
+    """What the outline of the item says."""
+    return msg.ItemMeasures(**asdict(measures))
+
+
+def measures_from_message(message: msg.ItemMeasures) -> domain.ItemMeasures:
+    """What the outline of the item says."""
+    return domain.ItemMeasures(**_fields(message, domain.ItemMeasures))
+
+
+def barcode_to_message(barcode: domain.Barcode) -> msg.Barcode:
+    """A barcode and its product."""
+    return msg.Barcode(**asdict(barcode))
+
+
+def barcode_from_message(message: msg.Barcode) -> domain.Barcode:
+    """A barcode and its product."""
+    return domain.Barcode(**_fields(message, domain.Barcode))
+
+
+def _fields(message: Any, kind: type[Any]) -> dict[str, Any]:
+    """Fields of a message with the names of a dataclass's; sequences become tuples."""
+    values = {field.name: getattr(message, field.name) for field in fields(kind)}
+    return {name: tuple(value) if isinstance(value, array) else value for name, value in values.items()}
+
+
 def verdict_to_message(verdict: domain.Verdict) -> msg.Verdict:
     """A verdict with all that it rests on."""
     times = verdict.times
@@ -66,6 +95,8 @@ def verdict_to_message(verdict: domain.Verdict) -> msg.Verdict:
             postprocess_s=times.postprocess_s,
             total_s=times.total_s,
         ),
+        measures=measures_to_message(verdict.measures),
+        barcode=barcode_to_message(verdict.barcode),
     )
 
 
@@ -85,6 +116,8 @@ def verdict_from_message(message: msg.Verdict) -> domain.Verdict:
         times=domain.StageTimes(
             times.wait_s, times.preprocess_s, times.inference_s, times.postprocess_s, times.total_s
         ),
+        measures=measures_from_message(message.measures),
+        barcode=barcode_from_message(message.barcode),
     )
 
 

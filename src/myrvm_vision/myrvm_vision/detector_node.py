@@ -5,14 +5,13 @@ Publishes `detector/detections` (myrvm_interfaces/Detections) and `detector/anno
 somebody listens and no item is classified, and `detector/judged` (sensor_msgs/CompressedImage, latched): the newest
 frame that voted for an accepted item. Subscribes `camera/image_raw` (sensor_msgs/Image) while a frame is wanted.
 Obeys `health/limits` (myrvm_interfaces/OperatingLimits): a hot machine looks less often for those who only listen.
-`recognizer` judges a frame, `myrvm_core.voting` counts.
+`recognizer` judges a frame, `myrvm_core.voting` counts; what the vote accepts is examined once more (`examination`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from time import monotonic
 from typing import Any, cast
 
@@ -29,30 +28,15 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from myrvm_ros import conversions, image_codec, qos, stamps
 from myrvm_vision import recognizer
+from myrvm_vision.classification import Request, allowed_s
+from myrvm_vision.messages import annotated_message, detections_message
 from myrvm_vision.recognizer import Look
 from myrvm_vision.settings import DetectorSettings
 
 LISTENERS_PERIOD_S = 0.5
+EXAMINED_WITHIN = 2.0  # times examine_s
 JUDGED_QUALITY = 80  # of the JPEG
 WAITING_LIMIT = 4  # there is one chamber: more requests at once are a defect of somebody else's
-
-
-@dataclass
-class Request:
-    """One item that is being classified."""
-
-    arrived_ns: int
-    vote: Vote
-    answer: Future
-    begun_s: float
-    cancel: Callable[[], None] = lambda: None
-    wait_s: float = 0.0
-    last_ns: int = -1
-    judged: Image | None = None
-
-    def wants(self, stamp_ns: int) -> bool:
-        """Whether a frame may vote: never one older than the item's arrival, none twice."""
-        return stamp_ns >= self.arrived_ns and stamp_ns > self.last_ns
 
 
 class DetectorNode(ManagedNode[DetectorSettings]):
@@ -105,6 +89,7 @@ class DetectorNode(ManagedNode[DetectorSettings]):
     def _obey(self, limits: OperatingLimits) -> None:
         slow = limits.level >= OperatingLimits.SLOW
         self._stream_hz = min(self.settings.stream_hz, self.settings.slow_stream_hz if slow else math.inf)
+        self._too_hot = slow
 
     def _streaming(self) -> bool:
         return bool(self._detections.get_subscription_count() or self._annotated.get_subscription_count())
@@ -162,9 +147,8 @@ class DetectorNode(ManagedNode[DetectorSettings]):
 
     def _count(self, look: Look, message: Image, voters: list[Request]) -> None:
         self._engine_failure = ""
-        for request in voters:
-            request.vote.add(look.ballot)
-            request.judged = message
+        for request in (voter for voter in voters if not voter.closed):
+            request.add(message, look)
             if request.vote.closed:
                 self._close(request)
         if not voters and not self._requests:
@@ -172,20 +156,9 @@ class DetectorNode(ManagedNode[DetectorSettings]):
 
     def _publish(self, look: Look, message: Image) -> None:
         if self._detections.get_subscription_count():
-            self._detections.publish(
-                Detections(
-                    header=message.header,
-                    image_width_px=message.width,
-                    image_height_px=message.height,
-                    model=conversions.model_to_message(self._recognizer.model),
-                    inference_s=look.inference.inference_s,
-                    detections=[conversions.detection_to_message(found) for found in look.inference.detections],
-                )
-            )
+            self._detections.publish(detections_message(look, message, self._recognizer.model))
         if self._annotated.get_subscription_count():
-            picture = recognizer.annotate(image_codec.from_message(message), look)
-            stamp_ns = stamps.to_ns(message.header.stamp)
-            self._annotated.publish(image_codec.to_message(picture, "bgr8", stamp_ns, message.header.frame_id))
+            self._annotated.publish(annotated_message(look, message))
 
     # Requests
 
@@ -200,9 +173,7 @@ class DetectorNode(ManagedNode[DetectorSettings]):
             self.log.warning("too many items at once", limit=WAITING_LIMIT)
             self._answer_with(request, request.vote.verdict(self._recognizer.model, 0.0, 0.0))
             return request.answer
-        timeout_s = self.settings.vote_timeout_s
-        if math.isfinite(asked.timeout_s) and asked.timeout_s > 0.0:
-            timeout_s = min(max(asked.timeout_s, 0.1), 30.0)
+        timeout_s = allowed_s(asked.timeout_s, self.settings.vote_timeout_s)
         self._requests.append(request)
         request.cancel = self.after(timeout_s, lambda: self._close(request))
         self._listen_where_wanted()
@@ -210,8 +181,34 @@ class DetectorNode(ManagedNode[DetectorSettings]):
         return request.answer
 
     def _close(self, request: Request) -> None:
+        """The vote is over: give its verdict, one that accepts after a closer look."""
+        request.cancel()
+        request.closed = True
         total_s = monotonic() - request.begun_s
-        self._finish(request, request.vote.verdict(self._recognizer.model, request.wait_s or total_s, total_s))
+        verdict = request.vote.verdict(self._recognizer.model, request.wait_s or total_s, total_s)
+        if verdict.outcome is not Outcome.ACCEPTED or not self._serving:
+            self._finish(request, verdict)
+            return
+
+        def skipped(why: str) -> None:
+            self._examined(request, self._recognizer.skip(verdict, why))
+
+        def examined(done: Future) -> None:
+            error = done.exception()
+            skipped(str(error)) if error else self._examined(request, cast(Verdict, done.result()))
+
+        # A second time-out: the worker may hang, and what the item lacks in evidence is for the deposit to judge.
+        request.cancel = self.after(EXAMINED_WITHIN * self.settings.examine_s, lambda: skipped("it took too long"))
+        self.run_in_worker(self._examine, request, verdict).add_done_callback(examined)
+
+    def _examine(self, request: Request, verdict: Verdict) -> Verdict:
+        if self._too_hot:
+            return self._recognizer.skip(verdict, "the machine is too hot")
+        return self._recognizer.examine(request.frames(verdict.reason, image_codec.from_message), verdict)
+
+    def _examined(self, request: Request, verdict: Verdict) -> None:
+        times = replace(verdict.times, total_s=monotonic() - request.begun_s)
+        self._finish(request, replace(verdict, times=times))
 
     def _fail(self, error: str, voters: list[Request]) -> None:
         self._engine_failure = error
@@ -226,10 +223,9 @@ class DetectorNode(ManagedNode[DetectorSettings]):
         request.cancel()
         self._verdicts += 1
         self._last_verdict_s = verdict.times.total_s
-        accepted = verdict.outcome is Outcome.ACCEPTED
-        if accepted and request.judged is not None and self._judged.get_subscription_count():
-            picture = image_codec.from_message(request.judged)
-            self._judged.publish(image_codec.to_jpeg(picture, JUDGED_QUALITY, request.judged.header))
+        if verdict.outcome is Outcome.ACCEPTED and request.voted and self._judged.get_subscription_count():
+            judged, _ = request.voted[-1]
+            self._judged.publish(image_codec.to_jpeg(image_codec.from_message(judged), JUDGED_QUALITY, judged.header))
         self._answer_with(request, verdict)
 
     def _answer_with(self, request: Request, verdict: Verdict) -> None:

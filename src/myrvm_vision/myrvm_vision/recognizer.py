@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from time import perf_counter
+from time import monotonic, perf_counter
 
 import cv2
 import numpy as np
 from myrvm_core.rules import Decision, Findings, RuleTable, separate_items
-from myrvm_core.verdict import ModelInfo
+from myrvm_core.verdict import ModelInfo, Verdict
 from myrvm_core.voting import Ballot
 from numpy.typing import NDArray
 
 from myrvm_core import paths, rules
 from myrvm_vision import model_store, picture_quality
 from myrvm_vision.engine import Engine, EngineOptions, Inference, make_engine
+from myrvm_vision.examination import Examiner, Frame
 from myrvm_vision.picture_quality import QualityLimits
 from myrvm_vision.postprocess import Limits
 from myrvm_vision.settings import DetectorSettings
@@ -35,13 +37,20 @@ class Recognizer:
     """Looks at frames. Used by one thread at a time."""
 
     def __init__(
-        self, engine: Engine, model: ModelInfo, table: RuleTable, quality: QualityLimits, settings: DetectorSettings
+        self,
+        engine: Engine,
+        model: ModelInfo,
+        table: RuleTable,
+        quality: QualityLimits,
+        settings: DetectorSettings,
+        examiners: Sequence[Examiner] = (),
     ) -> None:
         self.model = model
         self._engine = engine
         self._table = table
         self._quality = quality
         self._settings = settings
+        self._examiners = examiners
 
     def look(self, image: NDArray[np.uint8], stamp_ns: int) -> Look:
         """Judge one frame: height x width x 3, BGR, uint8, captured at `stamp_ns` (ROS time).
@@ -60,8 +69,31 @@ class Recognizer:
         )
         return Look(inference, findings, ballot)
 
+    def examine(self, frames: Sequence[Frame], verdict: Verdict) -> Verdict:
+        """A closer look at an item that the vote accepts: the verdict with what was found, never another outcome.
+
+        Args:
+            frames: that voted for it, newest first.
+            verdict: of the vote.
+        """
+        deadline_s = monotonic() + self._settings.examine_s
+        for examiner in self._examiners:
+            if frames and monotonic() < deadline_s:
+                verdict = examiner.examine(frames, verdict, deadline_s)
+            else:
+                verdict = examiner.skip(verdict, "no time is left" if frames else "no frame shows it")
+        return verdict
+
+    def skip(self, verdict: Verdict, why: str) -> Verdict:
+        """The verdict with the reason why there was no closer look."""
+        for examiner in self._examiners:
+            verdict = examiner.skip(verdict, why)
+        return verdict
+
     def close(self) -> None:
         """Release the model."""
+        for examiner in self._examiners:
+            examiner.close()
         self._engine.close()
 
 

@@ -28,6 +28,9 @@ class DetectorSettings(Settings):
     vote_timeout_s: float = setting(
         2.0, "Longest wait for a verdict where the request names none.", unit="s", minimum=0.1, maximum=30.0
     )
+    examine_s: float = setting(
+        0.5, "Longest closer look at an item that the vote accepts.", unit="s", minimum=0.05, maximum=5.0
+    )
     rules_file: str = setting("config/rules.yaml", "Table of acceptance rules, relative to the installation.")
     threshold: float = setting(
         0.7,
