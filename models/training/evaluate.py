@@ -1,148 +1,167 @@
-"""Figures of a model on held-out pictures: boxes for each class, and what a machine would decide.
+"""Figures of a model on pictures that it has not seen, by the machine's own way from letterbox to rules.
 
-python models/training/evaluate.py --model models/rvm-n-320.onnx --pictures src/myrvm_sim/myrvm_sim/pictures
+python models/training/evaluate.py [--model NAME] [--pictures DIR ...] [--photographs DIR] [--out DIR]
+Needs no torch. Writes `figures.json` and `evaluation.html`, a page that opens without a server.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import tempfile
-from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
-import cv2
-import yaml
-from ultralytics import YOLO
+import figures
+import photographs
+import picture_sets
+from evaluation_page import write_page
+from figures import Judged
+from myrvm_core.configuration import parameters
+from myrvm_core.rules import RuleTable
+from myrvm_core.settings import validate
+from myrvm_vision.recognizer import Recognizer
+from myrvm_vision.settings import DetectorSettings
+from picture_sets import PHOTOGRAPH, Picture
 
-SEEN_FROM = 0.5
-ACCEPTED_FROM = 0.7
-VERDICTS = ("accepted", "unsure", "refused", "several", "nothing")
+from myrvm_core import paths, rules
+from myrvm_vision import recognizer
 
-
-def box_figures(model: YOLO, pictures: Path, index: list[dict[str, Any]], size_px: int) -> dict[str, dict[str, float]]:
-    """Precision, recall and mean average precision of each class, by ultralytics' own validator."""
-    numbers = {name: number for number, name in model.names.items()}
-    with tempfile.TemporaryDirectory() as name:
-        images, labels = Path(name, "images"), Path(name, "labels")
-        images.mkdir()
-        labels.mkdir()
-        for entry in index:
-            source = pictures / entry["file"]
-            shutil.copyfile(source, images / source.name)
-            height, width = cv2.imread(str(source)).shape[:2]
-            rows = [
-                f"{numbers[b['class']]} "
-                f"{(b['x_min'] + b['x_max']) / 2 / width} {(b['y_min'] + b['y_max']) / 2 / height} "
-                f"{(b['x_max'] - b['x_min']) / width} {(b['y_max'] - b['y_min']) / height}\n"
-                for b in entry["boxes"]
-            ]
-            (labels / f"{source.stem}.txt").write_text("".join(rows))
-        data = Path(name, "data.yaml")
-        data.write_text(yaml.safe_dump({"train": str(images), "val": str(images), "names": dict(model.names)}))
-        result = model.val(
-            data=str(data),
-            imgsz=size_px,
-            batch=1,
-            device="cpu",
-            workers=0,
-            plots=False,
-            verbose=False,
-            project=name,
-        )
-    box = result.box
-    columns = ("precision", "recall", "map50", "map50_95")
-    figures = {
-        model.names[number]: dict(zip(columns, (round(float(v), 3) for v in box.class_result(row)), strict=True))
-        for row, number in enumerate(box.ap_class_index)
-    }
-    return figures | {"all": dict(zip(columns, (round(float(v), 3) for v in box.mean_results()), strict=True))}
+RANKED_FROM = 0.01  # score from which boxes count for average precision
+GOLDEN, CABINET = "models/golden", "src/myrvm_sim/myrvm_sim/pictures"
 
 
-def verdict(classes: list[str], scores: list[float]) -> str:
-    """What a machine does with the boxes of one picture; only a single, certain water bottle is accepted."""
-    if not classes:
-        return "nothing"
-    if len(classes) > 1:
-        return "several"
-    if classes[0] != "mineral":
-        return "refused"
-    return "accepted" if scores[0] >= ACCEPTED_FROM else "unsure"
+@dataclass(frozen=True)
+class Evaluation:
+    """A model on pictures: what was made of each, the rules that were used, and the figures."""
+
+    judged: tuple[Judged, ...]
+    table: RuleTable
+    figures: dict[str, Any]
 
 
-def decisions(model: YOLO, pictures: Path, index: list[dict[str, Any]], size_px: int) -> list[dict[str, Any]]:
-    """For each picture: its kind, the classes and scores seen, the verdict."""
-    rows = []
-    for entry in index:
-        boxes = model.predict(
-            str(pictures / entry["file"]),
-            imgsz=size_px,
-            conf=SEEN_FROM,
-            agnostic_nms=True,
-            device="cpu",
-            verbose=False,
-        )[0].boxes
-        classes = [model.names[int(number)] for number in boxes.cls]
-        scores = [round(float(score), 3) for score in boxes.conf]
-        rows.append(
-            {
-                "file": entry["file"],
-                "kind": entry["kind"],
-                "classes": classes,
-                "scores": scores,
-                "verdict": verdict(classes, scores),
-            }
-        )
-    return rows
+def machine_settings(**changed: Any) -> DetectorSettings:
+    """The detector's parameters as they ship (`config/rvm.yaml`), whatever this machine's environment says."""
+    shipped = parameters([paths.home() / "config" / "rvm.yaml"]).get("detector", {})
+    settings = validate(DetectorSettings, shipped | changed, "detector")
+    assert isinstance(settings, DetectorSettings)
+    return settings
 
 
-def evaluate(path: Path, pictures: Path, size_px: int) -> dict[str, Any]:
-    """All figures of the model file on the pictures that `pictures/index.json` lists."""
-    model = YOLO(path, task="detect")
-    index = json.loads((pictures / "index.json").read_text())
-    rows = decisions(model, pictures, index, size_px)
-    kinds = list(dict.fromkeys(entry["kind"] for entry in index))
-    seen: dict[str, Counter[str]] = {kind: Counter() for kind in kinds}
-    verdicts: dict[str, Counter[str]] = {kind: Counter() for kind in kinds}
-    for row in rows:
-        seen[row["kind"]]["+".join(sorted(row["classes"])) or "nothing"] += 1
-        verdicts[row["kind"]][row["verdict"]] += 1
-    return {
-        "pictures": len(index),
-        "seen_from": SEEN_FROM,
-        "accepted_from": ACCEPTED_FROM,
-        "boxes": box_figures(model, pictures, index, size_px),
-        "seen": {kind: dict(counts) for kind, counts in seen.items()},
-        "verdicts": {kind: dict(counts) for kind, counts in verdicts.items()},
-        "rows": rows,
-    }
+def judge(pictures: Iterable[Picture], settings: DetectorSettings) -> tuple[Judged, ...]:
+    """Look at each picture once with the machine's limits, once for the weak boxes as well.
+
+    Raises:
+        ModelError: there is no such model, or it fails.
+        ValueError: a picture cannot be read.
+    """
+    machine = recognizer.load(settings)
+    thorough = recognizer.load(settings.model_copy(update={"detection_score": RANKED_FROM}))
+    try:
+        return tuple(_judge_one(picture, machine, thorough) for picture in pictures)
+    finally:
+        machine.close()
+        thorough.close()
 
 
-def print_tables(figures: dict[str, Any]) -> None:
+def _judge_one(picture: Picture, machine: Recognizer, thorough: Recognizer) -> Judged:
+    image = picture_sets.load(picture.file)
+    look = machine.look(image, 0)
+    ranked = thorough.look(image, 0).inference.detections
+    return Judged(picture, look.findings, look.ballot.decision, ranked)
+
+
+def evaluate(pictures: Sequence[Picture], settings: DetectorSettings) -> Evaluation:
+    """All figures; photographs and renders apart, for they are asked different questions. Errors as in `judge`."""
+    begun = perf_counter()
+    judged = judge(pictures, settings)
+    table = rules.load(paths.resolve(settings.rules_file), settings.threshold)
+    rendered = [one for one in judged if one.picture.kind != PHOTOGRAPH]
+    scores, right = figures.scored(rendered)
+    return Evaluation(
+        judged,
+        table,
+        {
+            "pictures": len(rendered),
+            "threshold": settings.threshold,
+            "item_score": settings.item_score,
+            "boxes": figures.box_figures(rendered),
+            "decisions": figures.decisions(rendered),
+            "slices": figures.slices(rendered),
+            "confusion": figures.confusion(rendered),
+            "calibration_error": round(figures.reliability(scores, right).error, 4),
+            "photographs": figures.photographs(judged),
+            "seconds": round(perf_counter() - begun, 1),
+        },
+    )
+
+
+def print_tables(found: dict[str, Any]) -> None:
     """The figures on a terminal."""
-    print(f"{'class':<14}{'precision':>10}{'recall':>10}{'mAP50':>10}{'mAP50-95':>10}")
-    for name, row in figures["boxes"].items():
-        print(f"{name:<14}" + "".join(f"{value:>10.3f}" for value in row.values()))
-    print(f"\n{'kind':<14}" + "".join(f"{name:>10}" for name in VERDICTS) + "   seen")
-    for kind, counts in figures["verdicts"].items():
-        seen = ", ".join(f"{name} {number}" for name, number in figures["seen"][kind].items())
-        print(f"{kind:<14}" + "".join(f"{counts.get(name, 0):>10}" for name in VERDICTS) + f"   {seen}")
+    print(f"{found['pictures']} rendered pictures, threshold {found['threshold']}, items from {found['item_score']}")
+    print(f"\n{'class':<14}{'items':>7}{'precision':>11}{'recall':>9}{'mAP50':>9}{'mAP50-95':>10}")
+    for name, row in found["boxes"].items():
+        cells = [row["items"], *(f"{row[key]:.3f}" if row[key] is not None else "-" for key in list(row)[1:])]
+        print(f"{name:<14}{cells[0]:>7}{cells[1]:>11}{cells[2]:>9}{cells[3]:>9}{cells[4]:>10}")
+    print()
+    outcome = found["decisions"]
+    for name in figures.DECIDED:
+        print(f"{name.replace('_', ' '):<34}{share(outcome[name])}")
+    print(f"{'calibration error':<34}{found['calibration_error']:.3f}")
+    print(f"\n{'kind':<14}decisions")
+    for kind, counts in outcome["reasons"].items():
+        print(f"{kind:<14}{', '.join(f'{name} {count}' for name, count in sorted(counts.items()))}")
+    for name, row in found["slices"].items():
+        print(f"slice {name:<12}{row['pictures']:>5} pictures, items right {share(row['items_right'])}")
+    shown = found["photographs"]
+    if shown["pictures"]:
+        print(f"\n{shown['pictures']} photographs")
+        for name, figure in shown["found"].items():
+            print(f"{name + ' found':<26}{share(figure)}")
+        for name in ("objects_found", "false_boxes", "pictures_with_false_box", "class_right"):
+            print(f"{name.replace('_', ' '):<26}{share(shown[name])}")
+
+
+def share(figure: dict[str, Any]) -> str:
+    """A share with its interval, as text."""
+    if figure["share"] is None:
+        return "none there"
+    bounds = f"{figure['low']:.3f} .. {figure['high']:.3f}"
+    return f"{figure['share']:.3f} ({figure['hits']} of {figure['count']}; 95 %: {bounds})"
+
+
+def default_pictures() -> Path:
+    """The golden set, or the simulated cabinet's pictures where it is not there."""
+    golden = paths.home() / GOLDEN
+    return golden if (golden / "index.json").is_file() else paths.home() / CABINET
 
 
 def main() -> None:
-    """Evaluate, print, write JSON where asked."""
+    """Evaluate, print, write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True, help=".onnx or .pt")
-    parser.add_argument("--pictures", type=Path, required=True, help="folder with pictures and index.json")
-    parser.add_argument("--size-px", type=int, default=320)
-    parser.add_argument("--json", type=Path, help="where to write all figures")
+    parser.add_argument("--model", default="", help="name in models/manifest.json [its default]")
+    parser.add_argument("--file", default="", help="a model file in place of it, not calibrated")
+    parser.add_argument("--pictures", type=Path, action="append", help=f"may be repeated [{GOLDEN}, or the cabinet's]")
+    parser.add_argument("--photographs", type=Path, help="folder of the photographs; the held-out third is used")
+    parser.add_argument("--threshold", type=float, help="score from which a bottle is accepted [config/rvm.yaml]")
+    parser.add_argument("--out", type=Path, default=paths.data() / "evaluation", help="folder for page and figures")
     args = parser.parse_args()
-    figures = evaluate(args.model, args.pictures, args.size_px)
-    print_tables(figures)
-    if args.json is not None:
-        args.json.write_text(json.dumps(figures, indent=1) + "\n")
+    changed = {"model": args.model, "model_path": args.file}
+    if args.threshold is not None:
+        changed["threshold"] = args.threshold
+    settings = machine_settings(**changed)
+    pictures = [picture for folder in args.pictures or [default_pictures()] for picture in picture_sets.read(folder)]
+    if args.photographs is not None:
+        pictures += photographs.split(args.photographs)[1]
+    evaluation = evaluate(pictures, settings)
+    print_tables(evaluation.figures)
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "figures.json").write_text(json.dumps(evaluation.figures, indent=1) + "\n", encoding="utf-8")
+    page, model = args.out / "evaluation.html", args.file or args.model or "the default model"
+    write_page(page, evaluation.judged, evaluation.table, evaluation.figures, model)
+    print(f"\n{page}, {evaluation.figures['seconds']} s")
 
 
 if __name__ == "__main__":

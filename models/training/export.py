@@ -1,26 +1,52 @@
-"""Export a trained checkpoint as ONNX, measure it on the held-out pictures, and enter it in the manifest.
+"""Export a trained checkpoint as ONNX, enter it in the manifest, calibrate it, and measure it.
 
-python models/training/export.py --checkpoint DIR/best.pt --version 1.0.0 --command 'how it was trained'
+python models/training/export.py --checkpoint DIR/best.pt --version 2.0.0 --command 'how it was trained' \
+  --calibrate DATA/val --pictures DATA/test [--photographs ../shared/data/photos]
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import onnx
-from evaluate import evaluate, print_tables
+import photographs
+import picture_sets
+import shipped_models
+from calibrate import calibrate
+from evaluate import default_pictures, evaluate, machine_settings, print_tables
 from ultralytics import YOLO
 
-MODELS = Path(__file__).resolve().parent.parent
 ORIGIN = (
     "YOLOv5n with an anchor-free head (Ultralytics, AGPL-3.0), started from the published COCO weights of "
     "YOLOv5n v6.2 (AGPL-3.0), trained on pictures rendered by models/training/render.py and on photographs "
     "from 'Bottles and Cup' by DataCluster Labs (CC BY 4.0)"
 )
+
+
+def export(model: Any, name: str, version: str, size_px: int, opset: int) -> Path:
+    """Write `models/NAME.onnx`; returns it."""
+    exported = model.export(
+        format="onnx",
+        imgsz=size_px,
+        opset=opset,
+        batch=1,
+        simplify=False,
+        dynamic=True,  # a 4:3 picture then needs 256 x 320 px, not 320 x 320: a fifth less work
+        nms=False,
+        device="cpu",
+    )
+    network = onnx.load(exported)
+    for field in network.metadata_props:
+        if field.key == "description":  # ultralytics writes the path of the training data of this machine into it
+            field.value = f"{name} {version}"
+    path = shipped_models.MODELS / f"{name}.onnx"
+    onnx.save(network, path)
+    Path(exported).unlink()
+    return path
 
 
 def main() -> None:
@@ -30,48 +56,37 @@ def main() -> None:
     parser.add_argument("--name", default="rvm-n-320")
     parser.add_argument("--version", required=True)
     parser.add_argument("--command", required=True, help="the training command, for the manifest")
-    parser.add_argument("--pictures", type=Path, default=MODELS.parent / "src/myrvm_sim/myrvm_sim/pictures")
+    parser.add_argument("--calibrate", type=Path, help="pictures to calibrate on, not trained on [not calibrated]")
+    parser.add_argument("--pictures", type=Path, action="append", help="to measure on [models/golden]")
+    parser.add_argument("--photographs", type=Path, help="folder of the photographs; the held-out third is measured on")
     parser.add_argument("--size-px", type=int, default=320)
     parser.add_argument("--opset", type=int, default=17)
     args = parser.parse_args()
     model = YOLO(args.checkpoint)
     trained_at = datetime.fromtimestamp(args.checkpoint.stat().st_mtime, timezone.utc)
-    exported = model.export(
-        format="onnx",
-        imgsz=args.size_px,
-        opset=args.opset,
-        batch=1,
-        simplify=False,
-        dynamic=True,  # a 4:3 picture then needs 256 x 320 px, not 320 x 320: a fifth less work
-        nms=False,
-        device="cpu",
+    path = export(model, args.name, args.version, args.size_px, args.opset)
+    shipped_models.put(
+        {
+            "name": args.name,
+            "version": args.version,
+            "file": path.name,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "classes": list(model.names.values()),
+            "image_size_px": args.size_px,
+            "origin": ORIGIN,
+            "licence": "AGPL-3.0",
+            "training_command": args.command,
+            "trained_at": trained_at.isoformat(timespec="seconds"),
+        }
     )
-    path = MODELS / f"{args.name}.onnx"
-    network = onnx.load(exported)
-    for field in network.metadata_props:
-        if field.key == "description":  # ultralytics writes the path of the training data of this machine into it
-            field.value = f"{args.name} {args.version}"
-    onnx.save(network, path)
-    Path(exported).unlink()
-    figures = evaluate(path, args.pictures, args.size_px)
+    if args.calibrate is not None:
+        shipped_models.change(args.name, {"calibration": calibrate(args.name, picture_sets.read(args.calibrate))})
+    pictures = [picture for folder in args.pictures or [default_pictures()] for picture in picture_sets.read(folder)]
+    if args.photographs is not None:
+        pictures += photographs.split(args.photographs)[1]
+    figures = evaluate(pictures, machine_settings(model=args.name)).figures
     print_tables(figures)
-    entry = {
-        "name": args.name,
-        "version": args.version,
-        "file": path.name,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "classes": list(model.names.values()),
-        "image_size_px": args.size_px,
-        "origin": ORIGIN,
-        "licence": "AGPL-3.0",
-        "training_command": args.command,
-        "trained_at": trained_at.isoformat(timespec="seconds"),
-        "figures": {key: value for key, value in figures.items() if key != "rows"},
-    }
-    manifest = MODELS / "manifest.json"
-    others = json.loads(manifest.read_text())["models"] if manifest.exists() else []
-    models = [entry, *(other for other in others if other["name"] != args.name)]
-    manifest.write_text(json.dumps({"default": args.name, "models": models}, indent=2) + "\n")
+    shipped_models.change(args.name, {"figures": {name: figures[name] for name in figures if name != "seconds"}})
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from myrvm_core.verdict import ModelInfo
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from myrvm_core import installed_model, paths
+from myrvm_vision.calibration import Calibration
 
 
 class ManifestModel(BaseModel):
@@ -22,6 +23,7 @@ class ManifestModel(BaseModel):
     file: str = Field(min_length=1)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     classes: tuple[str, ...] = ()
+    calibration: Calibration = Calibration()
 
 
 class Manifest(BaseModel):
@@ -74,6 +76,17 @@ def find_model(folder: Path, name: str = "") -> tuple[Path, ModelInfo]:
         known = ", ".join(model.name for model in manifest.models) or "none"
         raise ModelError(f"{folder / 'manifest.json'} has no model {wanted!r}; allowed: {known}")
     return _checked(folder / model.file, model.sha256), ModelInfo(model.name, model.version, model.sha256)
+
+
+def find_calibration(folder: Path, name: str = "") -> Calibration:
+    """How the scores of a model of the manifest are read; those of one that came from afar stay as they are.
+
+    Raises:
+        ModelError: the manifest cannot be read.
+    """
+    manifest = read_manifest(folder)
+    known = {model.name: model.calibration for model in manifest.models}
+    return known.get(name or manifest.default, Calibration())
 
 
 def _checked(path: Path, promised: str) -> Path:

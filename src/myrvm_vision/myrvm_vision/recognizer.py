@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic, perf_counter
 
 import cv2
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from myrvm_core import paths, rules
 from myrvm_vision import model_store, picture_quality
+from myrvm_vision.calibration import Calibration
 from myrvm_vision.engine import Engine, EngineOptions, Inference, make_engine
 from myrvm_vision.examination import Examiner, Frame
 from myrvm_vision.picture_quality import QualityLimits
@@ -44,6 +45,7 @@ class Recognizer:
         quality: QualityLimits,
         settings: DetectorSettings,
         examiners: Sequence[Examiner] = (),
+        calibration: Calibration | None = None,
     ) -> None:
         self.model = model
         self._engine = engine
@@ -51,6 +53,7 @@ class Recognizer:
         self._quality = quality
         self._settings = settings
         self._examiners = examiners
+        self._calibration = calibration or Calibration()
 
     def look(self, image: NDArray[np.uint8], stamp_ns: int) -> Look:
         """Judge one frame: height x width x 3, BGR, uint8, captured at `stamp_ns` (ROS time).
@@ -58,8 +61,9 @@ class Recognizer:
         Raises:
             ModelError: the engine failed.
         """
-        inference = self._engine.infer(image)
+        found = self._engine.infer(image)
         begun = perf_counter()
+        inference = replace(found, detections=self._calibration.applied(found.detections))
         items = separate_items(inference.detections, self._settings.item_score, self._settings.same_item_overlap)
         findings = Findings(items, self._quality.faults(picture_quality.measure(image)))
         decision = self._table.decide(findings)
@@ -107,14 +111,17 @@ def load(settings: DetectorSettings) -> Recognizer:
     table = rules.load(paths.resolve(settings.rules_file), settings.threshold)
     if settings.model_path:
         file, model = model_store.named_file(paths.resolve(settings.model_path), settings.model_version)
+        calibration = Calibration()
     else:
-        file, model = model_store.find_model(paths.resolve(settings.models_dir), settings.model)
+        folder = paths.resolve(settings.models_dir)
+        file, model = model_store.find_model(folder, settings.model)
+        calibration = model_store.find_calibration(folder, settings.model)
     limits = Limits(settings.detection_score, settings.detection_overlap)
     engine = make_engine(file, settings.engine, EngineOptions(settings.threads, limits))
     engine.load()
     table.check_classes(engine.describe().class_names)
     quality = QualityLimits(settings.dark_below, settings.burnt_out_above, settings.sharpness_below)
-    return Recognizer(engine, model, table, quality, settings)
+    return Recognizer(engine, model, table, quality, settings, calibration=calibration)
 
 
 def annotate(image: NDArray[np.uint8], look: Look) -> NDArray[np.uint8]:
