@@ -33,6 +33,8 @@ class Reason(IntEnum):
     CANNOT_RECORD = 13
     TAKEN_OUT = 14
     GATE_FAILED = 15
+    TURN_IT = 16
+    LET_GO = 17
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class ItemMeasures:
 
 @dataclass(frozen=True)
 class Barcode:
-    """A barcode on the item, and the product that it stands for (`msg/Barcode`). NaN: not known."""
+    """A barcode on the item, and the product that it stands for (`msg/Barcode`). NaN, points -1: not known."""
 
     gtin: str = ""
     symbology: str = ""
@@ -111,6 +113,7 @@ class Barcode:
     volume_l: float = math.nan
     empty_mass_kg: float = math.nan
     mass_spread_kg: float = math.nan
+    points: int = -1
     error: str = ""
 
 

@@ -1,8 +1,8 @@
 """Every problem of the configuration, one line each, without starting anything (`rvm check`).
 
 Looked at: config/graph.yaml, the ROS parameter files, the environment and config/.env, config/rules.yaml,
-config/policy.yaml, and whatever packages register under the entry point group `myrvm.check` (a callable without
-arguments that raises an `RvmError`). The settings classes are those that graph.yaml names.
+config/evidence.yaml, config/policy.yaml, and whatever packages register under the entry point group `myrvm.check` (a
+callable without arguments that raises an `RvmError`). The settings classes are those that graph.yaml names.
 
 What is valid goes on to the entry point group `myrvm.check_settings`: a callable that takes the settings of every node,
 by name, and raises as above; then to `myrvm.check_files`, the same for files that go bad by themselves, such as a
@@ -26,7 +26,7 @@ from myrvm_core.examination import Examined
 from myrvm_core.graph import Graph
 from myrvm_core.settings import Settings, extra, from_text, nested, read_yaml, validate, walk
 
-from myrvm_core import environment, log, paths, rules
+from myrvm_core import environment, evidence_table, log, paths, rules
 from myrvm_core import graph as graph_file
 from myrvm_system import policy
 
@@ -52,6 +52,7 @@ def check(files: Sequence[Path]) -> list[str]:
     problems += check_environment(classes)
     with_problems(problems, lambda: policy.load(paths.home() / "config" / "policy.yaml"))
     with_problems(problems, lambda: rules.load(paths.home() / "config" / "rules.yaml", 0.7))
+    with_problems(problems, lambda: evidence_table.load(paths.home() / "config" / "evidence.yaml"))
     for point in entry_points(group=GROUP):
         with_problems(problems, point.load())
     if not problems:
