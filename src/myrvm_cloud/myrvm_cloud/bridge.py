@@ -115,6 +115,15 @@ class Port(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Leased:
+    """Deposits to send, and the calls that send them: each with those that it is about."""
+
+    lease_id: str
+    records: list[DepositRecord]
+    calls: list[tuple[list[DepositRecord], Call[contract.DepositsAnswer]]]
+
+
 class Bridge:
     """Keeps the line to one server. All of it is called in one event loop.
 
@@ -156,7 +165,7 @@ class Bridge:
         self._blocked = False  # what is pending waits for a lease of its session
         self._random = random.Random()
         self._wake = asyncio.Event()
-        self._ahead: asyncio.Future[tuple[str, list[DepositRecord]]] | None = None
+        self._ahead: asyncio.Future[Leased] | None = None
         self._acking: asyncio.Future[None] | None = None
 
     async def run(self) -> None:
@@ -289,15 +298,15 @@ class Bridge:
             CallError: some are not credited; they are back in the buffer, or uncertain.
             StorageError: the buffer does not answer; leases run out by themselves.
         """
-        lease_id, records = await self._lease()
-        if not records:
+        leased = await self._lease()
+        if not leased.records:
             await self._acked()
-        self._blocked = not records and self._figures[0] > 0
-        left = {record.deposit_id for record in records}
+        self._blocked = not leased.records and self._figures[0] > 0
+        left = {record.deposit_id for record in leased.records}
         failures: list[CallError] = []
-        for batch in batches(records, self._random):
+        for batch, call in leased.calls:
             try:
-                left -= await self._post(lease_id, batch)
+                left -= await self._post(leased.lease_id, batch, call)
             except CallError as error:
                 failures.append(error)
                 if error.kind is not ErrorKind.SERVER or len(failures) == FAILURES_A_ROUND:
@@ -305,25 +314,28 @@ class Bridge:
         if left:
             reason = str(failures[-1]) if failures else "the server said nothing about it"
             certain = not self.client.once or (bool(failures) and failures[-1].undone)
-            await self._give_back(lease_id, sorted(left), certain, reason)
+            await self._give_back(leased.lease_id, sorted(left), certain, reason)
         if failures:
             raise failures[-1]
         if left:
             raise CallError(ErrorKind.PROTOCOL, f"the server said nothing about {len(left)} deposits")
-        return bool(records)
+        return bool(leased.records)
 
-    async def _lease(self) -> tuple[str, list[DepositRecord]]:
+    async def _lease(self) -> Leased:
         """Deposits to send. With a backlog the next are leased meanwhile, unless the lease is the intent to send."""
         asked, self._ahead = self._ahead, None
-        lease_id, records = await asked if asked is not None else ("", [])
-        if not records:
-            lease_id, records = await self._ask_lease()
-        if len(records) == self._batch_size and not self.client.once:
+        leased = await asked if asked is not None else None
+        if leased is None or not leased.records:
+            leased = await self._ask_lease()
+        if len(leased.records) == self._batch_size and not self.client.once:
             self._ahead = asyncio.ensure_future(self._ask_lease())
-        return lease_id, records
+        return leased
 
-    def _ask_lease(self) -> Coroutine[Any, Any, tuple[str, list[DepositRecord]]]:
-        return self._port.buffer.lease(self._batch_size, self._times.lease_s, self.client.once)
+    async def _ask_lease(self) -> Leased:
+        """Worded at once: a batch that is leased ahead is ready when the server has answered the one before."""
+        lease_id, records = await self._port.buffer.lease(self._batch_size, self._times.lease_s, self.client.once)
+        calls = [(batch, self.client.deposits(batch)) for batch in batches(records, self._random)]
+        return Leased(lease_id, records, calls)
 
     async def _drop_ahead(self) -> None:
         """What was leased for later is not sent now; what was credited is acked, whatever has failed since."""
@@ -331,11 +343,10 @@ class Bridge:
             await self._acked()
         asked, self._ahead = self._ahead, None
         with contextlib.suppress(StorageError):  # that lease runs out by itself
-            lease_id, records = await asked if asked is not None else ("", [])
-            if records:
-                await self._port.buffer.nack(
-                    lease_id, [record.deposit_id for record in records], Fate.AGAIN, "not sent yet"
-                )
+            leased = await asked if asked is not None else None
+            if leased is not None and leased.records:
+                ids = [record.deposit_id for record in leased.records]
+                await self._port.buffer.nack(leased.lease_id, ids, Fate.AGAIN, "not sent yet")
 
     async def _give_back(self, lease_id: str, deposit_ids: list[str], certain: bool, reason: str) -> None:
         """`certain`: a second time does no harm."""
@@ -346,18 +357,19 @@ class Bridge:
         self._log.error("not known whether the server has credited it", deposits=deposit_ids, known=known)
         await self._port.buffer.nack(lease_id, deposit_ids, Fate.UNCERTAIN, known)
 
-    async def _post(self, lease_id: str, records: list[DepositRecord]) -> set[str]:
+    async def _post(self, lease_id: str, records: list[DepositRecord], call: Call[contract.DepositsAnswer]) -> set[str]:
         """Post one batch, halves of it where the server refuses the whole; returns the ids that are settled."""
         refused: dict[str, str] = {}
         credited: list[str] = []
         try:
-            answer = await self._http.send(self.client.deposits(records))
+            answer = await self._http.send(call)
         except CallError as error:
             if not (error.body_refused or error.already_done):
                 raise
             if len(records) > 1:
                 middle = len(records) // 2
-                return await self._post(lease_id, records[:middle]) | await self._post(lease_id, records[middle:])
+                halves = [(half, self.client.deposits(half)) for half in (records[:middle], records[middle:])]
+                return set().union(*[await self._post(lease_id, *half) for half in halves])
             if error.already_done:
                 credited = [records[0].deposit_id]
             else:

@@ -9,6 +9,7 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Mapping
+from operator import itemgetter, methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -122,18 +123,19 @@ ADDED_COLUMNS = {
 }  # fmt: skip
 ROW_LENGTHS = (24, 28, 30)  # of the first two, of the third, of the fourth migration
 CONTENT_COLUMNS = DEPOSIT_COLUMNS[1 : DEPOSIT_COLUMNS.index("crc")]
+_CONTENT, _ENCODE = itemgetter(*CONTENT_COLUMNS), json.JSONEncoder().encode
 TELEMETRY_COLUMNS = ("seq", "stamp_ns", "source", "name", "value")
 
 
 def crc_of(row: Mapping[str, Any]) -> int:
     """CRC-32 of a deposit's content, which never changes after it was enqueued."""
-    return zlib.crc32(json.dumps([row[name] for name in CONTENT_COLUMNS]).encode())
+    return zlib.crc32(_ENCODE(_CONTENT(row)).encode())
 
 
 def connect(file: Path) -> sqlite3.Connection:
     """Open the file with the pragmas that a buffer needs. Transactions are begun and ended by hand."""
     connection = sqlite3.connect(file, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-    connection.text_factory = lambda text: text.decode("utf-8", "replace")  # a damaged text is seen by its CRC
+    connection.text_factory = methodcaller("decode", "utf-8", "replace")  # a damaged text is seen by its CRC
     try:
         connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
         # secure_delete: no page holds rows that are no longer true, should the file have to be salvaged.
