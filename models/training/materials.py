@@ -91,3 +91,45 @@ def liquid(colour: Colour) -> bpy.types.Material:
     link(clear.outputs[0], mix.inputs[2])
     link(mix.outputs[0], output.inputs["Surface"])
     return material
+
+
+def glowing(pixels: shapes.Array, strength: float) -> bpy.types.Material:
+    """A screen behind glass that shows a picture of linear RGB pixels."""
+    material = picture(pixels, 0.08)
+    surface = material.node_tree.nodes["Principled BSDF"]
+    texture = material.node_tree.nodes["Image Texture"]
+    material.node_tree.links.new(texture.outputs["Color"], surface.inputs["Emission"])
+    surface.inputs["Emission Strength"].default_value = strength
+    for link in list(surface.inputs["Base Color"].links):
+        material.node_tree.links.remove(link)
+    surface.inputs["Base Color"].default_value = (0.01, 0.01, 0.01, 1.0)
+    return material
+
+
+def coded(red: float, green: float, blue: float, see_through: bool = False) -> bpy.types.Material:
+    """A flat colour for the masks; one that is `see_through` colours only the first surface on a camera's ray."""
+    material, node, link = _material()
+    glow, output = node("ShaderNodeEmission"), node("ShaderNodeOutputMaterial")
+    glow.inputs["Color"].default_value = (red, green, blue, 1.0)
+    if not see_through:
+        # What lies behind a clear wall keeps its own green, but red and blue belong to the first surface.
+        path, split, join = node("ShaderNodeLightPath"), node("ShaderNodeMath"), node("ShaderNodeMixRGB")
+        split.operation = "GREATER_THAN"
+        split.inputs[1].default_value = 0.5
+        join.inputs["Color1"].default_value = (red, green, blue, 1.0)
+        join.inputs["Color2"].default_value = (0.0, green, 0.0, 1.0)
+        link(path.outputs["Transparent Depth"], split.inputs[0])
+        link(split.outputs[0], join.inputs["Fac"])
+        link(join.outputs["Color"], glow.inputs["Color"])
+        link(glow.outputs[0], output.inputs["Surface"])
+        return material
+    clear, both = node("ShaderNodeBsdfTransparent"), node("ShaderNodeAddShader")
+    path, first = node("ShaderNodeLightPath"), node("ShaderNodeMath")
+    first.operation = "LESS_THAN"
+    first.inputs[1].default_value = 0.5
+    link(path.outputs["Transparent Depth"], first.inputs[0])
+    link(first.outputs[0], glow.inputs["Strength"])
+    link(glow.outputs[0], both.inputs[0])
+    link(clear.outputs[0], both.inputs[1])
+    link(both.outputs[0], output.inputs["Surface"])
+    return material
