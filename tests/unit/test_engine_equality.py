@@ -35,7 +35,7 @@ def pictures() -> Iterator[NDArray[np.uint8]]:
 
 
 def loaded(file: Path, limits: Limits) -> Engine:
-    engine = make_engine(file, options=EngineOptions(limits=limits))
+    engine = make_engine(file, options=EngineOptions(limits=limits, trusted_folder=file.parent))
     engine.load()
     return engine
 

@@ -12,9 +12,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from myrvm_core.errors import DeviceError
+import toy_network
+from myrvm_core.errors import DeviceError, ModelError
 from myrvm_hardware.drivers import Role
 from myrvm_hardware.settings import CameraSettings, WeightSettings
+from myrvm_vision.engine import EngineOptions, make_engine
 
 from myrvm_core import paths
 
@@ -76,3 +78,19 @@ def test_the_balance(tmp_path: Path) -> None:
     balance.open()
     assert balance.read() == {Role.WEIGHT: 215.5}
     balance.close()
+
+
+def test_the_engine(tmp_path: Path) -> None:
+    toy_network.build(tmp_path / "toy.onnx")
+    engine = code("my_engines/opencv.py")["OpenCvEngine"](tmp_path / "toy.onnx", EngineOptions())
+    engine.load()
+    picture = toy_network.picture(toy_network.GREEN)
+    reference = make_engine(tmp_path / "toy.onnx")
+    reference.load()
+    (found,), (expected,) = engine.infer(picture).detections, reference.infer(picture).detections
+    assert (found.class_name, found.box) == (expected.class_name, expected.box)
+    assert found.score == pytest.approx(expected.score, abs=5e-3)
+    engine.close()
+    (tmp_path / "toy.onnx").write_bytes(b"no model")
+    with pytest.raises(ModelError, match="is not a model that OpenCV loads"):
+        engine.load()

@@ -83,7 +83,7 @@ def test_what_is_no_model_is_refused_by_the_engine(tmp_path: Path) -> None:
         with pytest.raises(ModelError, match=rf"{name} is not a model that ONNX Runtime loads") as error:
             make_engine(tmp_path / name).load()
         assert "\n" not in str(error.value)
-    with pytest.raises(ModelError, match=r"suffix '.txt' is not a model's; allowed: .onnx, .pt, .engine"):
+    with pytest.raises(ModelError, match=r"suffix '.txt' is not a model's; allowed: .engine, .onnx, .pt"):
         make_engine(tmp_path / "a.txt")
 
 

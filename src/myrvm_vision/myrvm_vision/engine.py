@@ -1,19 +1,25 @@
-"""The interface of inference engines, and the factory that chooses one by the model file's suffix."""
+"""The interface of inference engines, and the engine for a model file.
+
+Engines are plug-ins: classes in the entry point group `myrvm_vision.engines`, made with a file and `EngineOptions`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from myrvm_core.errors import ModelError
+from myrvm_core.errors import ImageError, ModelError
 from myrvm_core.verdict import Box, Detection
 from numpy.typing import NDArray
 
 from myrvm_vision.postprocess import Limits
 
-SUFFIXES = {".onnx": "onnx", ".pt": "ultralytics", ".engine": "ultralytics"}
+GROUP = "myrvm_vision.engines"
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -38,14 +44,21 @@ class Inference:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """How an engine runs."""
+    """How an engine runs.
+
+    Args:
+        threads: of the forward pass.
+        limits: what is kept of its output.
+        trusted_folder: where files may be that can run code when they are loaded (`.pt`); None: nowhere.
+    """
 
     threads: int = 2
     limits: Limits = field(default_factory=Limits)
+    trusted_folder: Path | None = None
 
 
 class Engine(Protocol):
-    """A network that finds objects in pictures. Used by one thread at a time."""
+    """A network that finds objects in pictures. Used by one thread at a time, not always by the same."""
 
     def load(self) -> None:
         """Load the model and run it once, so that the first picture does not wait.
@@ -59,7 +72,8 @@ class Engine(Protocol):
         """Objects in a picture: height x width x 3, BGR, uint8; boxes in the picture's own pixels.
 
         Raises:
-            ModelError: the network failed.
+            ModelError: the network failed, or is not loaded.
+            ImageError: that is no such picture.
         """
         ...
 
@@ -72,32 +86,110 @@ class Engine(Protocol):
         ...
 
 
-def make_engine(file: Path, kind: str = "auto", options: EngineOptions | None = None) -> Engine:
+class EngineClass(Protocol):
+    """What an entry point names. Its module imports what the machine may lack (torch, TensorRT) in `load` only."""
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Of the files that `auto` gives to this engine."""
+        ...
+
+    def __call__(self, file: Path, options: EngineOptions) -> Engine:
+        """An engine for a file, not loaded yet."""
+        ...
+
+
+def installed() -> dict[str, EngineClass]:
+    """The engines by name.
+
+    Raises:
+        ModelError: one of them cannot be imported.
+    """
+    engines: dict[str, EngineClass] = {}
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        try:
+            engines[point.name] = point.load()
+        except (ImportError, AttributeError) as error:
+            raise ModelError(f"engine {point.name!r} ({point.value}) cannot be imported: {error}") from error
+    return engines
+
+
+def make_engine(file: Path, kind: str = AUTO, options: EngineOptions | None = None) -> Engine:
     """An engine for a model file, not loaded yet.
 
     Args:
-        file: .onnx, .pt or .engine.
-        kind: `onnx`, `ultralytics`, or `auto` for the one that the suffix names.
+        file: of the model.
+        kind: name of an engine, or `auto` for the one that takes files with this suffix.
         options: how it runs.
 
     Raises:
-        ModelError: no engine takes such a file.
+        ModelError: there is no such engine, or none takes such a file.
     """
-    options = options or EngineOptions()
-    if kind == "auto":
-        if file.suffix not in SUFFIXES:
-            raise ModelError(f"{file}: suffix {file.suffix!r} is not a model's; allowed: {', '.join(SUFFIXES)}")
-        kind = SUFFIXES[file.suffix]
-    # Each engine is imported only where it is chosen: torch alone takes seconds and 300 MB.
-    if kind == "onnx":
-        from myrvm_vision.onnx_engine import OnnxEngine
+    engines = installed()
+    if kind == AUTO:
+        takers = {suffix: name for name, engine in engines.items() for suffix in engine.suffixes}
+        if file.suffix not in takers:
+            raise ModelError(f"{file}: suffix {file.suffix!r} is not a model's; allowed: {', '.join(sorted(takers))}")
+        kind = takers[file.suffix]
+    if kind not in engines:
+        raise ModelError(f"engine {kind!r} is not known; allowed: {AUTO}, {', '.join(engines)}")
+    return engines[kind](file, options or EngineOptions())
 
-        return OnnxEngine(file, options)
-    if kind == "ultralytics":
-        from myrvm_vision.ultralytics_engine import UltralyticsEngine
 
-        return UltralyticsEngine(file, options)
-    raise ModelError(f"engine {kind!r} is not known; allowed: auto, onnx, ultralytics")
+class Renamed:
+    """An `Engine` whose classes are called otherwise than its model calls them.
+
+    Args:
+        engine: loaded.
+        class_map: our name by the model's; a name that is not in it stays.
+
+    Raises:
+        ModelError: it names a class that the model does not have.
+    """
+
+    def __init__(self, engine: Engine, class_map: Mapping[str, str]) -> None:
+        known = engine.describe().class_names
+        if unknown := sorted(class_map.keys() - set(known)):
+            raise ModelError(f"class_map names {', '.join(unknown)}; the model knows {', '.join(known)}")
+        self._engine, self._class_map = engine, class_map
+
+    def infer(self, image: NDArray[np.uint8]) -> Inference:
+        """See `Engine`."""
+        found = self._engine.infer(image)
+        named = (replace(one, class_name=self._name(one.class_name)) for one in found.detections)
+        return replace(found, detections=tuple(named))
+
+    def describe(self) -> EngineDescription:
+        """See `Engine`."""
+        description = self._engine.describe()
+        return replace(description, class_names=tuple(map(self._name, description.class_names)))
+
+    def load(self) -> None:
+        """See `Engine`."""
+        self._engine.load()
+
+    def close(self) -> None:
+        """See `Engine`."""
+        self._engine.close()
+
+    def _name(self, name: str) -> str:
+        return self._class_map.get(name, name)
+
+
+def rename(engine: Engine, class_map: Mapping[str, str]) -> Engine:
+    """The engine with its classes called as `class_map` says (`Renamed`)."""
+    return Renamed(engine, class_map) if class_map else engine
+
+
+def check_picture(image: NDArray[np.uint8]) -> None:
+    """Refuse what is no picture.
+
+    Raises:
+        ImageError: says what it is.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.size == 0 or image.dtype != np.uint8:
+        shape = " x ".join(map(str, image.shape))
+        raise ImageError(f"picture of {shape} {image.dtype} is not allowed: height x width x 3, BGR, uint8")
 
 
 def to_detections(rows: NDArray[np.float32], class_names: tuple[str, ...]) -> tuple[Detection, ...]:
@@ -106,3 +198,8 @@ def to_detections(rows: NDArray[np.float32], class_names: tuple[str, ...]) -> tu
         Detection(class_names[int(number)], int(number), score, Box(x_min, y_min, x_max, y_max))
         for x_min, y_min, x_max, y_max, score, number in rows.tolist()
     )
+
+
+def one_line(error: BaseException) -> str:
+    """What a library says, as one line of bounded length."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

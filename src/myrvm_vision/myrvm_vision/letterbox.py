@@ -6,6 +6,7 @@ Equal to `ultralytics.data.augment.LetterBox` and `ultralytics.utils.ops.scale_b
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -57,21 +58,23 @@ class Letterbox:
     Args:
         size: height and width of the network's input, px.
         stride: see `place`.
+        dtype: number type of the input, float32 or float16.
     """
 
-    def __init__(self, size: tuple[int, int], stride: int = 0) -> None:
+    def __init__(self, size: tuple[int, int], stride: int = 0, dtype: type[Any] = np.float32) -> None:
         self._size = size
         self._stride = stride
+        self._dtype = dtype
         self._picture_shape: tuple[int, int] | None = None
 
-    def __call__(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], Placement]:
+    def __call__(self, image: NDArray[np.uint8]) -> tuple[NDArray[Any], Placement]:
         """The input for one picture.
 
         Args:
             image: height x width x 3, BGR, uint8.
 
         Returns:
-            1 x 3 x height x width, RGB, float32, 0 .. 1 (valid until the next call), and where the picture lies in it.
+            1 x 3 x height x width, RGB, `dtype`, 0 .. 1 (valid until the next call), and where the picture lies in it.
         """
         if image.shape[:2] != self._picture_shape:
             self._prepare(image.shape[0], image.shape[1])
@@ -81,7 +84,8 @@ class Letterbox:
         else:
             cv2.resize(image, (place.width, place.height), dst=self._inside, interpolation=cv2.INTER_LINEAR)
         cv2.split(self._canvas, self._blue_green_red)
-        np.multiply(self._planes, np.float32(1.0 / 255.0), out=self._input[0])
+        # A quotient, as ultralytics has it: the product with 1 / 255 differs in the last place.
+        np.divide(self._planes, np.float32(255.0), out=self._input[0], casting="same_kind")
         return self._input, place
 
     def _prepare(self, height: int, width: int) -> None:
@@ -91,5 +95,5 @@ class Letterbox:
         self._inside = self._canvas[top : top + self._placement.height, left : left + self._placement.width]
         self._planes = np.empty((3, *size), np.uint8)  # red, green, blue
         self._blue_green_red = [self._planes[2], self._planes[1], self._planes[0]]
-        self._input = np.empty((1, 3, *size), np.float32)
+        self._input = np.empty((1, 3, *size), self._dtype)
         self._picture_shape = (height, width)

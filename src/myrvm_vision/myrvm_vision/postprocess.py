@@ -24,7 +24,7 @@ class Limits:
     count: int = 300
 
 
-def decode(output: NDArray[np.float32], class_count: int, limits: Limits) -> NDArray[np.float32]:
+def decode(output: NDArray[np.floating], class_count: int, limits: Limits) -> NDArray[np.float32]:
     """Detections in input coordinates.
 
     Args:
@@ -41,7 +41,7 @@ def decode(output: NDArray[np.float32], class_count: int, limits: Limits) -> NDA
     if output.ndim == 3 and output.shape[0] == 1 and output.shape[1] == 4 + class_count:
         return _decode_dense(output[0], limits)
     if output.ndim == 3 and output.shape[0] == 1 and output.shape[2] == 6:
-        rows = output[0]
+        rows = output[0].astype(np.float32)  # a copy: the caller scales the boxes in place
         return rows[rows[:, 4] > limits.score][: limits.count]
     raise ValueError(
         f"output of shape {output.shape} is not understood: (1, {4 + class_count}, n) or (1, n, 6) for "

@@ -18,8 +18,8 @@ class DetectorSettings(Settings):
     model_version: str = setting("", "Version of the model in model_path, as verdicts show it.", env="MODEL_VERSION")
     engine: str = setting(
         "auto",
-        "auto takes ONNX Runtime for .onnx, ultralytics for .pt and .engine.",
-        pattern="^(auto|onnx|ultralytics)$",
+        "Name of an engine that is installed; auto takes onnx for .onnx, ultralytics for .pt, tensorrt for .engine.",
+        pattern="^[a-z0-9_]+$",
     )
     threads: int = setting(2, "Threads of the forward pass.", minimum=1, maximum=64)
     votes: int = setting(

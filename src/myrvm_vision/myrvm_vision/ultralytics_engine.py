@@ -1,20 +1,33 @@
-"""ultralytics and torch, for `.pt` files and TensorRT's `.engine`. Imported only where such a model is configured."""
+"""ultralytics and torch, for `.pt` files. Both are imported only where such a model is loaded.
+
+A `.pt` is a pickle: loading one may run whatever its maker wrote. So it must lie in the trusted folder, and it is first
+read by ultralytics' own allow-list of classes, where the version that is installed has one.
+"""
 
 from __future__ import annotations
 
 import importlib
+import inspect
+import os
+import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from myrvm_core.errors import ModelError
 from numpy.typing import NDArray
 
-from myrvm_vision.engine import EngineDescription, EngineOptions, Inference, to_detections
+from myrvm_vision.engine import EngineDescription, EngineOptions, Inference, check_picture, one_line, to_detections
+from myrvm_vision.onnx_engine import return_memory
+
+# ultralytics would install what a checkpoint names and look for newer versions of itself.
+QUIET = {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true"}
 
 
 class UltralyticsEngine:
-    """An `Engine` for whatever ultralytics loads."""
+    """An `Engine` for what ultralytics trains."""
+
+    suffixes: ClassVar = (".pt",)
 
     def __init__(self, file: Path, options: EngineOptions) -> None:
         self._file = file
@@ -23,7 +36,12 @@ class UltralyticsEngine:
 
     def load(self) -> None:
         """See `Engine`."""
+        if not self._file.is_file():
+            raise ModelError(f"{self._file} does not exist")  # ultralytics would try to download it
+        check_trusted(self._file, self._options.trusted_folder)
         try:
+            for name, value in QUIET.items():
+                os.environ.setdefault(name, value)
             torch = importlib.import_module("torch")
             ultralytics = importlib.import_module("ultralytics")
         except ImportError as error:
@@ -32,20 +50,28 @@ class UltralyticsEngine:
                 "run python3 deploy/desk/setup.py torch, or choose a .onnx model"
             ) from error
         torch.set_num_threads(self._options.threads)
-        if not self._file.is_file():
-            raise ModelError(f"{self._file} does not exist")  # ultralytics would try to download it
         try:
-            self._model = ultralytics.YOLO(str(self._file), task="detect")
+            self._read_safely()
+            self._model = ultralytics.YOLO(str(self._file))
+            if self._model.task != "detect":
+                raise ModelError(f"is made for the task {self._model.task!r}; allowed: detect")
             self._describe(self._predict(np.zeros((320, 320, 3), np.uint8)))
-        except Exception as error:  # torch, pickle and TensorRT each raise their own
-            self._model = None
-            reason = " ".join(str(error).split())[:200]
-            raise ModelError(f"{self._file} is not a model that ultralytics loads: {reason}") from error
+        except ModelError as error:
+            self.close()
+            raise ModelError(f"{self._file} {error}") from None
+        except Exception as error:  # torch and pickle each raise their own
+            self.close()
+            raise ModelError(f"{self._file} is not a model that ultralytics loads: {one_line(error)}") from error
+
+    def _read_safely(self) -> None:
+        read = importlib.import_module("ultralytics.nn.tasks").torch_safe_load
+        if "safe_only" in inspect.signature(read).parameters:
+            read(self._file, safe_only=True)
 
     def _predict(self, image: NDArray[np.uint8]) -> Any:
         limits = self._options.limits
         options = {"conf": limits.score, "iou": limits.overlap, "max_det": limits.count, "verbose": False}
-        return self._model.predict(image, **options)[0]
+        return self._model.predict(np.ascontiguousarray(image), **options)[0]
 
     def _describe(self, result: Any) -> None:
         backend = self._model.predictor.model
@@ -61,10 +87,11 @@ class UltralyticsEngine:
         """See `Engine`."""
         if self._model is None:
             raise ModelError(f"{self._file} is not loaded")
+        check_picture(image)
         try:
             result = self._predict(image)
         except Exception as error:  # as above
-            raise ModelError(f"{self._file}: {' '.join(str(error).split())[:200]}") from error
+            raise ModelError(f"{self._file}: {one_line(error)}") from error
         stages = ("preprocess", "inference", "postprocess")
         seconds = [float(result.speed[stage] or 0.0) / 1000.0 for stage in stages]
         rows = np.asarray(result.boxes.data.cpu().numpy(), np.float32)
@@ -77,3 +104,21 @@ class UltralyticsEngine:
     def close(self) -> None:
         """See `Engine`."""
         self._model = None
+        return_memory()
+
+
+def check_trusted(file: Path, folder: Path | None) -> None:
+    """Refuse a file that may run code unless it lies in the trusted folder, which not everybody may write to.
+
+    Raises:
+        ModelError: it lies elsewhere, or the folder is no such folder.
+    """
+    path = file.resolve()
+    if folder is None or folder.resolve() not in path.parents:
+        raise ModelError(
+            f"{file} is a pickle, which can run code: it is loaded from the trusted folder only "
+            f"(trusted_dir = {folder or 'none'}); move it there, or export it to .onnx"
+        )
+    for place in (path, *path.parents[: len(path.relative_to(folder.resolve()).parts)]):
+        if place.stat().st_mode & stat.S_IWOTH:
+            raise ModelError(f"{file} is a pickle, which can run code, and everybody may write to {place}: chmod o-w")
