@@ -70,9 +70,10 @@ def read(folder: Path) -> list[Picture]:
 
 
 def images_of(folder: Path) -> list[Path]:
-    """Pictures of `images/` that have their label file: one that is just being rendered lacks it yet."""
+    """Pictures of `images/` that are whole: one that is just being rendered lacks its facts or its labels yet."""
     found = sorted(file for file in (folder / "images").glob("*") if file.suffix in SUFFIXES)
-    return [file for file in found if (folder / "labels" / f"{file.stem}.txt").is_file()]
+    last = ("facts", ".json") if (folder / "facts").is_dir() else ("labels", ".txt")
+    return [file for file in found if (folder / last[0] / f"{file.stem}{last[1]}").is_file()]
 
 
 def _read_one(file: Path, folder: Path) -> Picture:
@@ -128,7 +129,7 @@ def load(file: Path) -> NDArray[np.uint8]:
     return np.asarray(image, np.uint8)
 
 
-def read_rows(file: Path) -> list[tuple[int, float, float, float, float]]:
+def read_rows(file: Path, classes: int = len(CLASSES)) -> list[tuple[int, float, float, float, float]]:
     """The rows of a YOLO label file: class number, then centre x, centre y, width, height, relative; none without it.
 
     Raises:
@@ -141,8 +142,8 @@ def read_rows(file: Path) -> list[tuple[int, float, float, float, float]]:
             rows.append((int(name), float(x), float(y), float(width), float(height)))
         except ValueError:
             raise ValueError(f"{file}: row {number} = {line!r} is not allowed: class and four numbers") from None
-        if not 0 <= rows[-1][0] < len(CLASSES):
-            raise ValueError(f"{file}: row {number}: class {name} is not allowed: 0 .. {len(CLASSES) - 1}")
+        if not 0 <= rows[-1][0] < classes:
+            raise ValueError(f"{file}: row {number}: class {name} is not allowed: 0 .. {classes - 1}")
     return rows
 
 

@@ -25,11 +25,11 @@ from myrvm_ros import qos
 
 
 @pytest.fixture
-def cabinet(graph: Any) -> PlayedCabinet:
-    """A cabinet with a deposit node and a buffer that wait for a customer."""
+def cabinet(graph: Any, request: pytest.FixtureRequest) -> PlayedCabinet:
+    """A cabinet with a deposit node and a buffer that wait for a customer; a test may give the node parameters."""
     built = PlayedCabinet(graph)
     graph.bring_up("offline_buffer")
-    graph.bring_up("deposit", **SHORT)
+    graph.bring_up("deposit", **SHORT, **getattr(request, "param", {}))
     built.wait_for(State.IDLE)
     return built
 
@@ -224,6 +224,19 @@ def test_the_picture_of_a_refused_item_is_kept_as_evidence(cabinet: PlayedCabine
     (picture,) = folder.glob("*.jpg")
     assert picture.stem.endswith("-not_empty")
     assert picture.read_bytes() == JPEG
+
+
+@pytest.mark.parametrize("cabinet", [{"keep_refused_pictures": False}], indirect=True)
+def test_where_the_operator_says_so_no_picture_of_a_refused_item_is_kept(cabinet: PlayedCabinet) -> None:
+    cabinet.verdict = Verdict(outcome=int(Outcome.REJECTED), reason=int(Reason.NOT_EMPTY), class_name="not_empty")
+    cabinet.enter()
+    cabinet.wait_for_result()
+    cabinet.leave()
+    cabinet.wait_for(State.IDLE)
+    cabinet.verdict = Verdict(outcome=int(Outcome.ACCEPTED), reason=int(Reason.NONE), class_name="mineral", score=0.9)
+    cabinet.enter()
+    cabinet.graph.wait(lambda: pictures(cabinet), "the picture of the accepted one, later than the other would be")
+    assert not (cabinet.graph.folder / "var" / "refused").exists()
 
 
 def test_limits_let_the_item_in_the_machine_finish_and_no_new_one_begin(cabinet: PlayedCabinet) -> None:

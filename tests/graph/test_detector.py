@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import toy_network
@@ -12,7 +13,7 @@ from myrvm_interfaces.msg import Detections, NodeHealth, Verdict
 from myrvm_interfaces.srv import Classify
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from myrvm_ros import image_codec, qos, stamps
 
@@ -75,6 +76,25 @@ def test_verdicts_of_each_kind(graph: Any, models: Path, camera: Camera) -> None
         assert verdict.model.name == "toy"
         assert len(verdict.model.sha256) == 64
         assert verdict.times.total_s >= verdict.times.inference_s > 0.0
+
+
+def test_the_judged_picture_shows_an_item_and_only_the_chamber(graph: Any, models: Path, camera: Camera) -> None:
+    judged: list[CompressedImage] = graph.listen(CompressedImage, "detector/judged", qos.STATE)
+    graph.bring_up("detector", models_dir=models, votes=3, **{"chamber.left": 0.5})
+    camera.picture = toy_network.picture(toy_network.GREY)
+    assert classify(graph, time.time_ns()).reason == Verdict.REASON_NOTHING_SEEN
+    for colour in (toy_network.BLUE, toy_network.GREEN):  # refused, accepted
+        seen = len(judged)
+        camera.picture = toy_network.picture(colour)
+        stamps_ns = {stamps.to_ns(stamp) for stamp in classify(graph, time.time_ns()).frame_stamps}
+        graph.wait(lambda seen=seen: len(judged) > seen, "a picture")
+        assert len(judged) == seen + 1
+        assert stamps.to_ns(judged[-1].header.stamp) in stamps_ns
+        picture = cv2.imdecode(np.frombuffer(bytes(judged[-1].data), np.uint8), cv2.IMREAD_COLOR)
+        assert picture is not None
+        width = picture.shape[1]
+        assert picture[:, : width // 2 - 8].max() < 10
+        assert np.abs(picture[:, width // 2 + 8 :].mean(axis=(0, 1)) - colour).max() < 5
 
 
 def test_no_frame_older_than_the_item_votes(graph: Any, models: Path, camera: Camera) -> None:

@@ -40,6 +40,7 @@ from myrvm_core.deposit import (
 )
 from myrvm_core.deposit_record import DepositRecord, Stage
 from myrvm_core.errors import StorageError
+from myrvm_core.verdict import Outcome, Reason, Verdict
 from myrvm_interfaces.msg import DepositResult, DepositState, GateState, NodeHealth, OperatingLimits, SystemStatus
 from myrvm_interfaces.srv import Classify as ClassifyService
 from myrvm_interfaces.srv import EnqueueDeposit
@@ -100,8 +101,10 @@ class DepositNode(ManagedNode[DepositSettings]):
             self, self._machine, self._gate, self._session_file, self._vouchers.signed, self._time_of_day, ANSWER_S
         )
         self._vouchers.begin(self._machine, self._recovery.shows)
-        self._pictures = PictureKeeper(self, paths.data() / "unresolved", int(settings.pictures_mb * 1e6))
-        self._frame_stamps_ns: tuple[int, ...] = ()
+        self._pictures = PictureKeeper(
+            self, paths.data() / "unresolved", int(settings.pictures_mb * 1e6), settings.keep_refused_pictures
+        )
+        self._verdict = Verdict(Outcome.REJECTED, Reason.NO_PICTURE)
         self._causes: set[str] = set()
         self._strays = StrayWatch(self, ANSWER_S)
         self._cancel_deadline = lambda: None
@@ -163,7 +166,7 @@ class DepositNode(ManagedNode[DepositSettings]):
                 self._ask_for_verdict(effect.item_arrived_at_ns)
             case Store():
                 record = stamped(effect.record, self._time_of_day.now())
-                self._pictures.keep(record.deposit_id, self._frame_stamps_ns, lambda: self._store(record))
+                self._pictures.keep(record.deposit_id, self._verdict, lambda: self._store(record))
             case MoveGate():
                 self._gate.move(effect.verb)
             case Update():
@@ -176,8 +179,7 @@ class DepositNode(ManagedNode[DepositSettings]):
     def _ask_for_verdict(self, item_arrived_at_ns: int) -> None:
         def answered(response: Any | None) -> None:
             if response is not None:  # otherwise the state's own time-out refuses the item
-                verdict = verdict_from_message(response.verdict)
-                self._frame_stamps_ns = verdict.frame_stamps_ns
+                self._verdict = verdict = verdict_from_message(response.verdict)
                 self._pictures.keep_refused(verdict)
                 self._handle(VerdictGiven(verdict))
 

@@ -2,18 +2,21 @@
 
 The judged frame comes as a JPEG on `detector/judged`. It is on disk before the record is, so each record that a crash
 leaves behind has its picture: `<MYRVM_DATA>/unresolved/<deposit_id>`. It goes when the deposit is settled. That of a
-refused item is `<MYRVM_DATA>/refused/<UUIDv7>-<reason>`, for nobody to wait for.
+refused item is `<MYRVM_DATA>/refused/<UUIDv7>-<reason>`, for nobody to wait for, where the operator allows it. Each has
+a note of what the machine thought (`myrvm_core.kept_pictures`). The detector publishes only frames that show an item,
+taken after it came to rest, and of them only the chamber: there is nobody in these pictures.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import uuid_utils
 from myrvm_core.evidence import Evidence, evidence_key
+from myrvm_core.kept_pictures import note_of_verdict, with_note
 from myrvm_core.verdict import Outcome, Verdict
 from myrvm_ros.managed_node import ManagedNode
 from myrvm_ros.stamps import to_ns
@@ -33,23 +36,24 @@ class PictureKeeper:
         node: hears the topic; its worker writes.
         folder: of the pictures of accepted items; those of refused ones are beside it.
         limit_bytes: for all of one kind.
+        refused_too: whether pictures of refused items may be kept.
 
     Raises:
         SettingsError: the environment names a key for them that cannot be used.
     """
 
-    def __init__(self, node: ManagedNode[Any], folder: Path, limit_bytes: int) -> None:
-        self._node = node
+    def __init__(self, node: ManagedNode[Any], folder: Path, limit_bytes: int, refused_too: bool) -> None:
+        self._node, self._refused_too = node, refused_too
         key = evidence_key(node.environment)
         self._kept = Evidence(folder, limit_bytes, key)
         self._refused = Evidence(folder.with_name("refused"), limit_bytes, key)
         self._recent: OrderedDict[int, bytes] = OrderedDict()  # stamp, JPEG
-        self._wanted: tuple[str, Collection[int], Callable[[], None]] | None = None
+        self._wanted: tuple[str, Verdict, Callable[[], None]] | None = None
         node.subscription(CompressedImage, "detector/judged", self._on_judged, qos.STATE)
 
-    def keep(self, deposit_id: str, stamps_ns: Collection[int], done: Callable[[], None]) -> None:
-        """Put the picture of one of these stamps on disk, then call `done`, also where that was not possible."""
-        self._wanted = (deposit_id, stamps_ns, done)
+    def keep(self, deposit_id: str, verdict: Verdict, done: Callable[[], None]) -> None:
+        """Put the picture that a verdict is about on disk, then call `done`, also where that was not possible."""
+        self._wanted = (deposit_id, verdict, done)
         self._node.after(WAIT_S, lambda: self._give_up(deposit_id))
         self._look()
 
@@ -61,15 +65,17 @@ class PictureKeeper:
         """Keep the picture of an item that is refused, where one comes in time."""
 
         def keep() -> None:
-            if (found := self._find(verdict.frame_stamps_ns)) is not None:
+            if (found := self._find(verdict)) is not None:
                 self._node.run_in_worker(self._refused.keep, name, found).add_done_callback(self._written(name))
 
-        if verdict.outcome is Outcome.REJECTED:
+        if verdict.outcome is Outcome.REJECTED and self._refused_too:
             name = f"{uuid_utils.uuid7()}-{verdict.reason.name.lower()}"
             self._node.after(WAIT_S, keep)
 
-    def _find(self, stamps_ns: Collection[int]) -> bytes | None:
-        return next((jpeg for stamp_ns, jpeg in self._recent.items() if stamp_ns in stamps_ns), None)
+    def _find(self, verdict: Verdict) -> bytes | None:
+        stamps_ns = verdict.frame_stamps_ns
+        found = next((jpeg for stamp_ns, jpeg in self._recent.items() if stamp_ns in stamps_ns), None)
+        return None if found is None else with_note(found, note_of_verdict(verdict))
 
     def _written(self, name: str) -> Callable[[Future], None]:
         def written(future: Future) -> None:
@@ -87,8 +93,8 @@ class PictureKeeper:
     def _look(self) -> None:
         if self._wanted is None:
             return
-        deposit_id, stamps_ns, done = self._wanted
-        found = self._find(stamps_ns)
+        deposit_id, verdict, done = self._wanted
+        found = self._find(verdict)
         if found is None:
             return
         self._wanted = None

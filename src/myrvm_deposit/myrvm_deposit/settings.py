@@ -49,6 +49,8 @@ class DepositSettings(Settings):
     pictures_mb: float = setting(200.0, "Pictures of deposits that are not settled; the oldest go first.", unit="MB",
                                  minimum=1, maximum=100_000)  # fmt: skip
 
+    keep_refused_pictures: bool = setting(True, "Keep pictures of refused items, for disputes and for training.")
+
     @field_validator("points_by_class")
     @classmethod
     def _is_table(cls, rows: list[str]) -> list[str]:

@@ -46,6 +46,10 @@ class Request:
         self.vote.add(look.ballot)
         self.voted.append((message, look))
 
+    def shown(self) -> Any | None:
+        """The newest that voted and shows an item, None where none does: a picture without one is nobody's business."""
+        return next((message for message, look in reversed(self.voted) if look.findings.items), None)
+
     def frames(self, reason: Reason, decode: Callable[[Any], NDArray[np.uint8]]) -> list[Frame]:
         """The newest that voted for it and show an item, newest first; a frame that cannot be decoded did not vote."""
         newest = [

@@ -3,7 +3,7 @@
 Serves `detector/classify` (myrvm_interfaces/Classify), a vote over frames that were captured after the item arrived.
 Publishes `detector/detections` (myrvm_interfaces/Detections) and `detector/annotated` (sensor_msgs/Image) while
 somebody listens and no item is classified, and `detector/judged` (sensor_msgs/CompressedImage, latched): the newest
-frame that voted for an accepted item. Subscribes `camera/image_raw` (sensor_msgs/Image) while a frame is wanted.
+frame that voted and shows an item, only the chamber. Subscribes `camera/image_raw` (sensor_msgs/Image) while needed.
 Obeys `health/limits` (myrvm_interfaces/OperatingLimits): a hot machine looks less often for those who only listen.
 `recognizer` judges a frame, `myrvm_core.voting` counts; what the vote accepts is examined once more (`examination`).
 """
@@ -223,9 +223,10 @@ class DetectorNode(ManagedNode[DetectorSettings]):
         request.cancel()
         self._verdicts += 1
         self._last_verdict_s = verdict.times.total_s
-        if verdict.outcome is Outcome.ACCEPTED and request.voted and self._judged.get_subscription_count():
-            judged, _ = request.voted[-1]
-            self._judged.publish(image_codec.to_jpeg(image_codec.from_message(judged), JUDGED_QUALITY, judged.header))
+        judged = request.shown()
+        if judged is not None and self._judged.get_subscription_count():
+            picture = recognizer.chamber_only(image_codec.from_message(judged), self.settings.chamber)
+            self._judged.publish(image_codec.to_jpeg(picture, JUDGED_QUALITY, judged.header))
         self._answer_with(request, verdict)
 
     def _answer_with(self, request: Request, verdict: Verdict) -> None:

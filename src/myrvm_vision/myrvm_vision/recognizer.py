@@ -14,13 +14,12 @@ from myrvm_core.voting import Ballot
 from numpy.typing import NDArray
 
 from myrvm_core import paths, rules
-from myrvm_vision import model_store, picture_quality
-from myrvm_vision.calibration import Calibration
-from myrvm_vision.engine import Engine, EngineOptions, Inference, make_engine
+from myrvm_vision import picture_quality, proven_model
+from myrvm_vision.engine import Inference
 from myrvm_vision.examination import Examiner, Frame
 from myrvm_vision.picture_quality import QualityLimits
-from myrvm_vision.postprocess import Limits
-from myrvm_vision.settings import DetectorSettings
+from myrvm_vision.proven_model import ProvenModel
+from myrvm_vision.settings import ChamberSettings, DetectorSettings
 
 COLOURS = {True: (80, 200, 80), False: (60, 60, 220)}  # BGR: an item, a detection too weak to be one
 
@@ -122,6 +121,18 @@ def load(settings: DetectorSettings) -> Recognizer:
     table.check_classes(engine.describe().class_names)
     quality = QualityLimits(settings.dark_below, settings.burnt_out_above, settings.sharpness_below)
     return Recognizer(engine, model, table, quality, settings, calibration=calibration)
+
+
+def chamber_only(image: NDArray[np.uint8], chamber: ChamberSettings) -> NDArray[np.uint8]:
+    """A copy of the picture with nothing but the chamber in it, black beside it."""
+    height, width = image.shape[:2]
+    inside = (
+        slice(round(chamber.top * height), round(chamber.bottom * height)),
+        slice(round(chamber.left * width), round(chamber.right * width)),
+    )
+    picture = np.zeros_like(image)
+    picture[inside] = image[inside]
+    return picture
 
 
 def annotate(image: NDArray[np.uint8], look: Look) -> NDArray[np.uint8]:

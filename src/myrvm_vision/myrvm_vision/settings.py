@@ -3,6 +3,22 @@
 from __future__ import annotations
 
 from myrvm_core.settings import Settings, setting
+from pydantic import model_validator
+
+
+class ChamberSettings(Settings):
+    """Where the camera sees the chamber, in shares of the picture; beside it kept pictures are black."""
+
+    left: float = setting(0.0, "Left edge.", minimum=0.0, maximum=1.0)
+    top: float = setting(0.0, "Upper edge.", minimum=0.0, maximum=1.0)
+    right: float = setting(1.0, "Right edge.", minimum=0.0, maximum=1.0)
+    bottom: float = setting(1.0, "Lower edge.", minimum=0.0, maximum=1.0)
+
+    @model_validator(mode="after")
+    def _has_room(self) -> ChamberSettings:
+        if self.left >= self.right or self.top >= self.bottom:
+            raise ValueError("left must be less than right, and top less than bottom")
+        return self
 
 
 class DetectorSettings(Settings):
@@ -21,7 +37,19 @@ class DetectorSettings(Settings):
         "Name of an engine that is installed; auto takes onnx for .onnx, ultralytics for .pt, tensorrt for .engine.",
         pattern="^[a-z0-9_]+$",
     )
-    threads: int = setting(2, "Threads of the forward pass.", minimum=1, maximum=64)
+    engine_proof: str = setting(
+        "golden",
+        "golden: a model serves after it gave its figures on the golden pictures, or, where it has none, found most of what "
+        "is in them; none: one without figures (an operator's own) serves unproven.",
+        pattern="^(golden|none)$",
+    )
+    trusted_dir: str = setting(
+        "models", "Folder that model files which can run code (.pt) are loaded from, empty: none.", env="TRUSTED_MODELS"
+    )
+    class_map: tuple[str, ...] = setting(
+        (), "Classes that the model calls otherwise than the rules, as model's name=our name."
+    )
+    threads: int = setting(0, "Threads of the forward pass, 0: one for each core.", minimum=0, maximum=64)
     votes: int = setting(
         3, "Frames that vote about one item; more than half of them must agree.", minimum=1, maximum=15
     )
@@ -54,6 +82,7 @@ class DetectorSettings(Settings):
     sharpness_below: float = setting(
         8.0, "Variance of the Laplacian under which a picture is blurred.", minimum=0.0, maximum=100000.0
     )
+    chamber: ChamberSettings = ChamberSettings()
     stream_hz: float = setting(
         5.0, "Most detections a second while somebody listens to them.", unit="Hz", minimum=0.1, maximum=60.0
     )
