@@ -37,12 +37,12 @@ from myrvm_cloud.rest_client import MyrvmClient
 from myrvm_cloud.settings import CloudBridgeSettings
 from myrvm_core.deposit_record import DepositRecord, Session, SessionKind, Stage
 from myrvm_core.verdict import ModelInfo
-from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+from plain_line import TestKey
 from server_process import API_KEY, ServerProcess
 
 SESSION_ITEMS = 10
@@ -129,16 +129,6 @@ class WorkerPort:
         """See `Port`."""
 
 
-class FixedKey:
-    """See `http_line.Key`."""
-
-    def current(self) -> SecretStr:
-        return SecretStr(API_KEY)
-
-    def read_again(self) -> bool:
-        return False
-
-
 async def bare(url: str, bodies: Sequence[bytes]) -> float:
     """Post them; returns the seconds that it took."""
     headers = {API_KEY_HEADER: API_KEY, MACHINE_HEADER: MACHINE, "Content-Type": "application/json"}
@@ -155,7 +145,7 @@ async def drain(url: str, buffer: DepositBuffer, batch: int) -> tuple[float, lis
     """Seconds that the bridge took, and those of each fresh deposit."""
     settings = CloudBridgeSettings(server_url=url, batch_size=batch)
     port = WorkerPort(buffer)
-    bridge = Connection(settings, FixedKey(), MACHINE, "1", "").bridge(port, Line(), structlog.get_logger())
+    bridge = Connection(settings, TestKey(API_KEY), MACHINE, "1", "").bridge(port, Line(), structlog.get_logger())
     began: dict[str, float] = {}
 
     async def bring() -> None:

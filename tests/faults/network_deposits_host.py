@@ -1,8 +1,8 @@
-"""Deposits over REST and TLS while the network between machine and server changes, in network namespaces.
+"""Deposits over REST and TLS while the network between machine and server changes, in namespaces (`namespaces`).
 
-Started and wired as `network_host.py` is: `unshare --net --mount python network_deposits_host.py` is the machine, with
-the bridge's own classes and a buffer in memory. Deposits come in all the time; one JSON line a change tells how many
-had come and which address the server saw them from, the last one what is lost and doubled in the server's own table.
+The machine has the bridge's own classes and a buffer in memory. Deposits come in all the time; one JSON line a change
+tells how many had come and which address the server saw them from, the last one what is lost and doubled in the
+server's own table.
 """
 
 from __future__ import annotations
@@ -10,32 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import sqlite3
 import ssl
-import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import structlog
 from aiohttp import web
-from network_host import (
-    LIMIT_S,
-    MACHINE_4,
-    MACHINE_6,
-    MOVED_4,
-    NOBODY_6,
-    SERVER_4,
-    SERVER_6,
-    cable,
-    plug_in,
-    sh,
-)
+from namespaces import HOST, LIMIT_S, Change, Names, changes, play
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -47,7 +33,7 @@ from myrvm_cloud.settings import CloudBridgeSettings
 from myrvm_sim.reference_server import ReferenceServer, made_runner
 from plain_line import TestKey
 
-HOST, PORT, KEY = "server.test", 9443, "a-key-to-keep"
+PORT, KEY = 9443, "a-key-to-keep"
 COMES_S, LOOK_S = 0.05, 0.02
 SETTINGS: dict[str, Any] = {
     "connect_timeout_s": 1.0, "tls_timeout_s": 1.0, "read_timeout_s": 1.0, "total_timeout_s": 3.0, "batch_size": 5,
@@ -113,11 +99,10 @@ class Machine:
     def credited(self, number: int) -> bool:
         return self.buffer.states.get(deposit(number).deposit_id) == "acked"
 
-    async def change(self, what: str, make: Callable[[], Awaitable[None] | None], peer: str) -> None:
+    async def change(self, what: str, make: Change, peer: str) -> None:
         """Change the network, and see a deposit credited that came after it, from this address."""
         before, began_s = self.brought, time.monotonic()
-        if (made := make()) is not None:
-            await made
+        await make()
         after = self.brought + 1
         await self.until(lambda: self.credited(after) and self.peer == peer, f"deposit after {what!r}")
         took_s = round(time.monotonic() - began_s, 2)
@@ -127,43 +112,22 @@ class Machine:
         await self.until(lambda: self.state is State.OFFLINE, "loss")
 
 
-async def play(folder: Path, hosts: Path) -> None:
+async def run(folder: Path, names: Names) -> None:
     """All changes, then the books."""
     machine = Machine(folder)
     closing = folder / "closing"
 
-    def name(*addresses: str) -> None:
-        hosts.write_text("".join(f"{address} {HOST}\n" for address in addresses))
-
-    async def down_and_up() -> None:
-        sh("ip", "link", "set", "machine", "down")
-        await machine.offline()
-        plug_in()
-
-    async def gone() -> None:
-        name()
+    async def end_lines() -> None:
         closing.touch()
+
+    async def lost() -> None:
         await machine.offline()
-        closing.unlink()
-        name(SERVER_4)
-
-    async def six_only() -> None:
-        name(SERVER_6)
-        sh("ip", "-4", "addr", "flush", "dev", "machine")
-
-    async def dead_six() -> None:
-        plug_in()
-        name(NOBODY_6, SERVER_4)
-        closing.touch()
+        closing.unlink(missing_ok=True)
 
     tasks = [asyncio.ensure_future(machine.bridge.run()), asyncio.ensure_future(machine.customers())]
     try:
-        await machine.change("first", lambda: name(SERVER_4), MACHINE_4)
-        await machine.change("interface down and up", down_and_up, MACHINE_4)
-        await machine.change("new address", lambda: plug_in(MOVED_4), MOVED_4)
-        await machine.change("name gone, then known again", gone, MOVED_4)
-        await machine.change("IPv6 only", six_only, MACHINE_6)
-        await machine.change("a dead IPv6 address beside IPv4", dead_six, MACHINE_4)
+        for what, (make, peer) in changes(names, end_lines, lost).items():
+            await machine.change(what, make, peer)
         tasks.pop().cancel()
         await machine.until(lambda: machine.buffer.settled, "end of the backlog")
     finally:
@@ -173,36 +137,10 @@ async def play(folder: Path, hosts: Path) -> None:
     with contextlib.closing(sqlite3.connect(folder / "server.db")) as database:
         credits = Counter(key for (key,) in database.execute("SELECT idempotency_key FROM credits"))
         (points,) = database.execute("SELECT SUM(points) FROM credits").fetchone()
-    lost = [deposit_id for deposit_id in machine.buffer.records if not credits[deposit_id]]
-    books = {"brought": machine.brought, "lost": len(lost), "strange": len(credits.keys() - machine.buffer.records)}
+    missing = [deposit_id for deposit_id in machine.buffer.records if not credits[deposit_id]]
+    books = {"brought": machine.brought, "lost": len(missing), "strange": len(credits.keys() - machine.buffer.records)}
     print(json.dumps(books | {"acked": machine.buffer.count("acked"), "points": points}), flush=True)
 
 
-def main() -> None:
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    if sys.argv[1:2] == ["server"]:
-        asyncio.run(serve(Path(sys.argv[2])))
-        return
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        hosts, resolver = folder / "hosts", folder / "resolv.conf"
-        hosts.touch()
-        resolver.write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")  # where nobody answers
-        sh("mount", "--make-rprivate", "/")
-        sh("mount", "--bind", str(hosts), "/etc/hosts")
-        sh("mount", "--bind", str(resolver), "/etc/resolv.conf")
-        Authority(folder, "authority").sign("server", HOST)
-        command = ["unshare", "--net", sys.executable, __file__, "server", name]
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
-        try:
-            assert server.stdout is not None
-            assert server.stdout.readline() == "ready\n"
-            cable(server.pid)
-            asyncio.run(play(folder, hosts))
-        finally:
-            server.kill()
-            server.wait()
-
-
 if __name__ == "__main__":
-    main()
+    play(__file__, serve, run, lambda folder: Authority(folder, "authority").sign("server", HOST))

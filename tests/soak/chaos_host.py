@@ -24,13 +24,13 @@ from myrvm_cloud.settings import CloudBridgeSettings
 from myrvm_core.deposit_record import DepositRecord, Stage
 from myrvm_core.errors import StorageError
 from myrvm_sim.reference_server import ReferenceServer, serve
-from pydantic import SecretStr
 
 from myrvm_cloud import contract
 
-sys.path.append(str(Path(__file__).parents[1] / "powercut"))
+sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "powercut")]
 
 from disk import Recorder  # pyright: ignore[reportMissingImports]
+from plain_line import TestKey
 
 KEY = "chaos-key"
 LEASE_S = 1.5
@@ -161,18 +161,6 @@ class HostPort:
         """See `Port`."""
 
 
-class FixedKey:
-    """A key that does not change."""
-
-    def current(self) -> SecretStr:
-        """See `http_line.Key`."""
-        return SecretStr(KEY)
-
-    def read_again(self) -> bool:
-        """See `http_line.Key`."""
-        return False
-
-
 class Log:
     """A node's log as the bridge uses it; only defects are of interest."""
 
@@ -194,7 +182,7 @@ def bridge_process(url: str, path: Path, profile: str) -> None:
 
     async def main() -> None:
         port = HostPort(path)
-        connection = Connection(settings, FixedKey(), "chaos", "1", "")
+        connection = Connection(settings, TestKey(KEY), "chaos", "1", "")
         bridge = connection.bridge(port, Line(), Log())
 
         async def watch() -> None:

@@ -10,17 +10,9 @@ from myrvm_cloud.connection import Connection
 from myrvm_cloud.contract import WebSocketAccess
 from myrvm_cloud.events import LineState
 from myrvm_cloud.settings import CloudBridgeSettings
-from pydantic import SecretStr
+from plain_line import TestKey
 
 TOKEN = "token-that-must-not-be-logged"
-
-
-class FixedKey:
-    def current(self) -> SecretStr:
-        return SecretStr(TOKEN)
-
-    def read_again(self) -> bool:
-        return False
 
 
 @pytest.mark.parametrize("in_url", [False, True])
@@ -48,7 +40,7 @@ async def test_the_token_goes_where_the_settings_say_and_into_no_log(
         if in_url:
             settings = settings.model_copy(update={"ws_token_in_url": True})
         with structlog.testing.capture_logs() as written:
-            connection = Connection(settings, FixedKey(), "m1", "1", "")
+            connection = Connection(settings, TestKey(TOKEN), "m1", "1", "")
             access = WebSocketAccess(protocol="raw", url=url, channel="rvm.m1")
             line = connection._event_line(access, structlog.get_logger())
             assert line is not None
