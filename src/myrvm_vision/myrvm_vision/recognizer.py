@@ -14,11 +14,12 @@ from myrvm_core.voting import Ballot
 from numpy.typing import NDArray
 
 from myrvm_core import paths, rules
-from myrvm_vision import picture_quality, proven_model
-from myrvm_vision.engine import Inference
+from myrvm_vision import model_store, picture_quality
+from myrvm_vision.calibration import Calibration
+from myrvm_vision.engine import Engine, EngineOptions, Inference, make_engine
 from myrvm_vision.examination import Examiner, Frame
 from myrvm_vision.picture_quality import QualityLimits
-from myrvm_vision.proven_model import ProvenModel
+from myrvm_vision.postprocess import Limits
 from myrvm_vision.settings import ChamberSettings, DetectorSettings
 
 COLOURS = {True: (80, 200, 80), False: (60, 60, 220)}  # BGR: an item, a detection too weak to be one
