@@ -449,17 +449,11 @@ def main() -> None:
     for kind, number in args.golden or args.album or []:
         for k in range(number):
             picture = Picture("test", kind, args.seed + k)
-            file = f"images/{kind}_{k:02d}.jpg" if args.golden else f"{kind}_{k:02d}.jpg"
-            path = args.out / file
-            mask = args.out / "masks" / f"{kind}_{k:02d}.png" if args.golden else None
-            for folder in (path.parent, *([mask.parent] if mask else [])):
-                folder.mkdir(parents=True, exist_ok=True)
+            path = args.out / f"{kind}_{k:02d}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            mask = path.with_suffix(".png") if args.golden else None
             facts = render(picture, path, mask, args.width_px, args.samples, args.quality)
-            rows.append(
-                {"file": file, "mask": f"masks/{kind}_{k:02d}.png", **asdict(facts)}
-                if args.golden
-                else album_row(facts, file)
-            )
+            rows.append({"file": path.name, **asdict(facts)} if args.golden else album_row(facts, path.name))
     if rows:
         index = args.out / "index.json"
         new = {row["file"] for row in rows}

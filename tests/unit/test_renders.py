@@ -240,7 +240,7 @@ def test_blender_renders_the_same_picture_again_and_masks_that_fill_their_boxes(
     for row in index:
         pictures = [(tmp_path / folder / row["file"]).read_bytes() for folder in ("one", "again")]
         assert pictures[0] == pictures[1]
-        mask = cv2.imread(str(tmp_path / "one" / row["mask"]), cv2.IMREAD_COLOR)
+        mask = cv2.imread(str((tmp_path / "one" / row["file"]).with_suffix(".png")), cv2.IMREAD_COLOR)
         image = cv2.imread(str(tmp_path / "one" / row["file"]))
         assert mask is not None
         assert image is not None
