@@ -47,7 +47,6 @@ from server_process import API_KEY, ServerProcess
 
 SESSION_ITEMS = 10
 FRESH_S = 0.2
-SWITCH_S = 0.0005  # bridge and buffer are two processes in the machine; as threads of one they wait for each other
 MACHINE = "bench"
 RATIO_GOAL, FRESH_GOAL_S = 0.5, 2.0
 
@@ -189,7 +188,6 @@ def main() -> None:
     parser.add_argument("--deposits", type=int, default=100_000)
     parser.add_argument("--batch", type=int, default=CloudBridgeSettings().batch_size)
     arguments = parser.parse_args()
-    sys.setswitchinterval(SWITCH_S)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     home = Path(os.environ.get("MYRVM_DATA") or Path(__file__).resolve().parents[2] / "var")
     home.mkdir(parents=True, exist_ok=True)
