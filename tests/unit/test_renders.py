@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import Any
 
 import camera_effects
 import cv2
@@ -23,6 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 TRAINING = Path(dataset.__file__).resolve().parent
+GOLDEN = TRAINING.parent / "golden"
 BOTTLE = shapes.bottle_profile(0.22, 0.033, 0.013, (0.66, 0.9))
 BLENDER = shutil.which("blender")
 
@@ -227,6 +229,46 @@ def test_the_camera_blurs_darkens_and_repeats_itself() -> None:
     assert np.abs(np.diff(soft, axis=1)).max() < np.abs(np.diff(camera_effects.apply(edge, sharp), axis=1)).max()
     shaded = camera_effects.apply(np.full((60, 80, 3), 0.5, np.float32), replace(sharp, vignette=0.4, white=(1, 1, 1)))
     assert shaded[0, 0].mean() < shaded[30, 40].mean()
+
+
+class TestGoldenSet:
+    ROWS = json.loads((GOLDEN / "index.json").read_text())
+    RENDERS = [row for row in ROWS if row["kind"] != "photograph"]
+
+    def test_sixty_renders_of_every_kind_and_ten_photographs_with_attribution(self) -> None:
+        assert len(self.RENDERS) == 60
+        assert {row["kind"] for row in self.RENDERS} == set(dataset.KINDS)
+        assert len(self.ROWS) - len(self.RENDERS) == 10
+        assert "CC BY 4.0" in (GOLDEN / "ATTRIBUTION.md").read_text()
+        listed = {row["file"] for row in self.ROWS}
+        assert {path.name for path in GOLDEN.glob("*.jpg")} == listed
+
+    def test_they_are_of_the_test_split_alone(self) -> None:
+        assert all(row["chamber"].startswith("test-") for row in self.RENDERS)
+        designs = [
+            name for row in self.RENDERS for item in row["items"] for name in (item["label_design"], item["design"])
+        ]
+        assert not [name for name in designs if name and ("-train" in name or "-val" in name)]
+
+    @pytest.mark.parametrize("row", RENDERS, ids=lambda row: row["file"])
+    def test_masks_are_of_the_items(self, row: dict[str, Any]) -> None:
+        image = cv2.imread(str(GOLDEN / row["file"]))
+        mask = cv2.imread(str((GOLDEN / row["file"]).with_suffix(".png")), cv2.IMREAD_COLOR)
+        assert image is not None
+        assert mask is not None
+        assert image.shape == mask.shape == (480, 640, 3)
+        hidden = {2} if row["kind"] == "nested" else set()
+        assert set(np.unique(mask[..., 2])) == set(range(len(row["items"]) + 1)) - hidden
+        for number, item in enumerate(row["items"], start=1):
+            rows, columns = np.nonzero(mask[..., 2] == number)
+            if number not in hidden:
+                x_min, y_min, x_max, y_max = item["box"]
+                assert x_min - 2 <= columns.min() <= columns.max() <= x_max + 2
+                assert y_min - 2 <= rows.min() <= rows.max() <= y_max + 2
+            if item["fill"] > 0.02 and row["kind"] != "holding":
+                assert np.count_nonzero((mask[..., 2] == number) & (mask[..., 1] == 255)) > 100
+            if item["fill"] == 0.0:
+                assert not np.count_nonzero((mask[..., 2] == number) & (mask[..., 1] == 255))
 
 
 @pytest.mark.skipif(BLENDER is None, reason="needs Blender 3.4 with python3-numpy")
