@@ -27,6 +27,7 @@ TRAINING = Path(dataset.__file__).resolve().parent
 GOLDEN = TRAINING.parent / "golden"
 BOTTLE = shapes.bottle_profile(0.22, 0.033, 0.013, (0.66, 0.9))
 BLENDER = shutil.which("blender")
+LAYOUT = {"images": "jpg", "labels": "txt", "masks": "png", "facts": "json"}
 
 
 def rendered(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -292,3 +293,23 @@ def test_blender_renders_the_same_picture_again_and_masks_that_fill_their_boxes(
         assert seen == pytest.approx(row["items"][0]["box"], abs=1.6)
         assert (np.count_nonzero(mask[..., 1]) > 20) == (row["kind"] == "half")
         assert set(np.unique(mask[..., 0])) <= {0, 128, 255}
+
+
+@pytest.mark.skipif(BLENDER is None, reason="needs Blender 3.4 with python3-numpy")
+def test_a_data_set_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    arguments = ("--plan", "test=0:1", "--share", "3/54", "--width-px", "64", "--samples", "1")
+    rendered(tmp_path, *arguments)
+    picture = dataset.pictures("test", 0, 1)[3]
+    made = {name: tmp_path / "test" / name / f"{picture.name}.{ending}" for name, ending in LAYOUT.items()}
+    assert all(path.is_file() for path in made.values())
+    facts = json.loads(made["facts"].read_text())
+    assert facts["kind"] == picture.kind
+    labelled = [item for item in facts["items"] if item["model_class"]]
+    assert len(made["labels"].read_text().splitlines()) == len(labelled)
+    made["masks"].unlink()
+    rendered(tmp_path, *arguments)
+    assert not made["masks"].exists()  # whole by its facts, so it was not made again
+    made["facts"].unlink()
+    rendered(tmp_path, *arguments)
+    assert made["masks"].exists()
+    assert json.loads(made["facts"].read_text()) == facts
