@@ -37,14 +37,15 @@ class Scene:
         return self.mask[:, :, 2] == number
 
     def parts(self, number: int) -> NDArray[np.bool_]:
-        """Where an item's liquid, cap and label are seen: 3 x height x width."""
+        """Where an item's liquid, cap and label are seen, and other items: 4 x height x width."""
         return parts_of(self.mask, self.truth(number))
 
 
 def parts_of(mask: NDArray[np.uint8], item: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Liquid, cap and label of a mask within an item's outline."""
-    blue, green = mask[:, :, 0], mask[:, :, 1]
-    return np.stack((green > LIQUID, blue >= CAP, (blue >= LABEL) & (blue < CAP))) & item
+    """Liquid, cap and label of a mask within an item's outline, and other items outside of it."""
+    blue, green, red = mask[:, :, 0], mask[:, :, 1], mask[:, :, 2]
+    inside = np.stack((green > LIQUID, blue >= CAP, (blue >= LABEL) & (blue < CAP))) & item
+    return np.concatenate((inside, ((red > 0) & ~item)[None]))
 
 
 def read(folder: Path, most: int = 0) -> list[Scene]:

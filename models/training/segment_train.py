@@ -58,7 +58,7 @@ class Sample:
     points: NDArray[np.float32]  # POINTS x 2
     labels: NDArray[np.float32]
     before: NDArray[np.float32]  # mask logits, half size
-    truth: NDArray[np.uint8]  # 4 x height x width: outline, liquid, cap, label
+    truth: NDArray[np.uint8]  # 5 x height x width: outline, liquid, cap, label, other
     figures: NDArray[np.float32]
     known: float  # 1 where the figures are the item's, 0 where it has none or too little is seen
 
@@ -167,7 +167,8 @@ def loss_of(logits: Tensor, figures: Tensor, samples: list[Sample]) -> tuple[Ten
     shared = (sure * outline).sum((1, 2, 3))
     dice = (1.0 - (2.0 * shared + 1.0) / ((sure + outline).sum((1, 2, 3)) + 1.0)).mean()
     part = functional.binary_cross_entropy_with_logits(part_logits, parts, reduction="none")
-    weight = near * (0.1 + 0.9 * outline)
+    # Parts matter on the item, others about it.
+    weight = near * torch.cat(((0.1 + 0.9 * outline).expand(-1, 3, -1, -1), 0.1 + 0.9 * (1.0 - outline)), 1)
     part = ((part * weight).sum((2, 3)) / weight.sum((2, 3))).mean()
     with torch.no_grad():
         found, real = mask > 0.0, outline > 0.5

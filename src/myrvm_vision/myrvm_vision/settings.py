@@ -21,6 +21,22 @@ class ChamberSettings(Settings):
         return self
 
 
+class OutlineSettings(Settings):
+    """The outline of an item that the vote accepts, and how the camera sees the belt that it lies on."""
+
+    segmenter: str = setting(
+        "",
+        "default for the default of segmenters.json, another one of it, or a file: .pt (MobileSAM, SAM 2, FastSAM), or "
+        "NAME.encoder.onnx beside NAME.decoder.onnx; empty: no outlines.",
+    )
+    camera_height_m: float = setting(
+        0.0, "Of the camera above the belt, 0: not measured, and so no lengths.", unit="m", minimum=0.0, maximum=5.0
+    )
+    view_width_m: float = setting(
+        0.0, "Width of the belt that the picture shows, 0: not measured.", unit="m", minimum=0.0, maximum=5.0
+    )
+
+
 class DetectorSettings(Settings):
     """Parameters of the detector node; each is a ROS parameter, described and bounded."""
 
@@ -36,6 +52,9 @@ class DetectorSettings(Settings):
         "auto",
         "Name of an engine that is installed; auto takes onnx for .onnx, ultralytics for .pt, tensorrt for .engine.",
         pattern="^[a-z0-9_]+$",
+    )
+    trusted_dir: str = setting(
+        "models", "Folder that model files which can run code (.pt) are loaded from, empty: none.", env="TRUSTED_MODELS"
     )
     threads: int = setting(2, "Threads of the forward pass.", minimum=1, maximum=64)
     votes: int = setting(
@@ -71,6 +90,7 @@ class DetectorSettings(Settings):
         8.0, "Variance of the Laplacian under which a picture is blurred.", minimum=0.0, maximum=100000.0
     )
     chamber: ChamberSettings = ChamberSettings()
+    outline: OutlineSettings = OutlineSettings()
     stream_hz: float = setting(
         5.0, "Most detections a second while somebody listens to them.", unit="Hz", minimum=0.1, maximum=60.0
     )
