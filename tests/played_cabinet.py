@@ -25,7 +25,15 @@ from myrvm_ros import qos
 
 # A wait that a test lets run out is short; one that the test itself must keep to is long: the machine may be busy.
 JPEG = b"\xff\xd8 the judged frame \xff\xd9"
-SHORT = {"recover_s": 1.0, "settle_s": 0.05, "show_s": 0.2, "gate_s": 30.0, "drop_s": 2.0, "authorize_s": 0.5}
+SHORT = {
+    "recover_s": 1.0,
+    "settle_s": 0.05,
+    "weigh_after_s": 0.1,
+    "show_s": 0.2,
+    "gate_s": 30.0,
+    "drop_s": 2.0,
+    "authorize_s": 0.5,
+}
 
 
 class PlayedCabinet:
@@ -36,6 +44,7 @@ class PlayedCabinet:
         node = graph.node
         self.events = node.create_publisher(SensorEvent, "sensors/events", qos.EVENT)
         self.levels = {SensorReading.ROLE_ENTRY: SensorReading(role=SensorReading.ROLE_ENTRY, level=1)}
+        self.weight_kg: float | None = None
         self.watching_since = node.get_clock().now().to_msg()
         self.state = node.create_publisher(SensorState, "sensors/state", qos.STATE)
         self.publish_state()
@@ -82,8 +91,15 @@ class PlayedCabinet:
 
     def publish_state(self) -> None:
         message = SensorState(watching_since=self.watching_since, readings=list(self.levels.values()))
-        message.header.stamp = self.graph.node.get_clock().now().to_msg()
+        message.header.stamp = stamp = self.graph.node.get_clock().now().to_msg()
+        if self.weight_kg is not None:
+            role, level = SensorReading.ROLE_WEIGHT, SensorReading.LEVEL_ANALOG
+            message.readings.append(SensorReading(role=role, level=level, value=self.weight_kg, stamp=stamp))
         self.state.publish(message)
+
+    def weigh(self, weight_kg: float) -> None:
+        """The scale shows another weight from now on, however often it is asked."""
+        self.weight_kg = weight_kg
 
     def go_blind(self, item_present: bool) -> None:
         """The sensor node was away, and what happened meanwhile is not known."""
@@ -100,10 +116,11 @@ class PlayedCabinet:
         self.sense(SensorReading.ROLE_ENTRY, active=False)
 
     def fall(self) -> None:
-        """The item leaves the chamber downwards."""
+        """The item leaves the chamber downwards, and the gate closes behind it."""
         self.leave()
         self.sense(SensorReading.ROLE_DROP)
         self.sense(SensorReading.ROLE_DROP, active=False)
+        self.finish()
 
     def finish(self, outcome: int = GateState.OUTCOME_DONE) -> None:
         """The last movement of the gate ends."""

@@ -64,8 +64,8 @@ def test_two_items_in_one_beam_are_two_deposits(cabinet: PlayedCabinet) -> None:
         assert cabinet.wait_for_command(count).verb == CommandGate.Request.ACCEPT
         cabinet.sense(SensorReading.ROLE_DROP)  # the one behind has moved up: the beam was not free
         cabinet.sense(SensorReading.ROLE_DROP, active=False)
-        cabinet.wait_for_result(count)
         cabinet.finish()
+        cabinet.wait_for_result(count)
     assert {result.outcome for result in cabinet.results} == {Ending.ACCEPTED}
     assert {record.deposit_id for record in lease(cabinet)} == {result.deposit_id for result in cabinet.results}
     assert len(lease(cabinet)) == 0, "each was leased once"
@@ -80,6 +80,32 @@ def test_a_refused_item_comes_back_and_leaves_no_row(cabinet: PlayedCabinet) -> 
     cabinet.leave()
     cabinet.finish()
     cabinet.wait_for(State.IDLE)
+    assert lease(cabinet) == []
+
+
+def test_what_the_scale_and_the_gate_tell_speaks_against_an_item_that_looks_right(cabinet: PlayedCabinet) -> None:
+    cabinet.graph.node.create_timer(0.1, cabinet.publish_state)
+    cabinet.weigh(0.35)
+    cabinet.enter()
+    assert cabinet.wait_for_command().verb == CommandGate.Request.RETURN
+    assert cabinet.wait_for_result().verdict.reason == Reason.NOT_EMPTY
+    cabinet.leave()
+    cabinet.finish()
+    cabinet.weigh(0.02)
+    cabinet.wait_for(State.IDLE)
+    cabinet.enter()
+    assert cabinet.wait_for_command(2).verb == CommandGate.Request.ACCEPT
+    cabinet.leave()
+    for _ in range(2):  # into the bin and out of it again
+        cabinet.sense(SensorReading.ROLE_DROP)
+        cabinet.sense(SensorReading.ROLE_DROP, active=False)
+    cabinet.enter()
+    cabinet.leave()
+    cabinet.wait_for(State.CONFIRMING)
+    cabinet.finish()
+    result = cabinet.wait_for_result(2)
+    assert (result.outcome, result.verdict.reason, result.points) == (Ending.UNRESOLVED, Reason.LET_GO, 0)
+    cabinet.wait_for_rows(held=0, pending=0, dead=1)
     assert lease(cabinet) == []
 
 

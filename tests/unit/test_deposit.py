@@ -18,6 +18,7 @@ from myrvm_core.deposit import (
     Event,
     GateFinished,
     GateVerb,
+    HandSeen,
     ItemDropped,
     ItemEntered,
     ItemLeft,
@@ -26,6 +27,7 @@ from myrvm_core.deposit import (
     MoveGate,
     PowerFailing,
     Recovered,
+    ReportFlag,
     ReportStray,
     SessionEnded,
     SessionStarted,
@@ -40,11 +42,16 @@ from myrvm_core.deposit import (
     Updated,
     VerdictGiven,
     Watched,
+    Weighed,
     mermaid,
 )
 from myrvm_core.deposit_record import DepositRecord, Session, SessionKind, Stage
-from myrvm_core.verdict import Outcome, Reason, Verdict
+from myrvm_core.item_facts import RecentItems
+from myrvm_core.verdict import Barcode, ItemMeasures, Outcome, Reason, Verdict
 
+from myrvm_core import evidence_table, paths
+
+SHIPPED = evidence_table.load(paths.home() / "config" / "evidence.yaml")
 ACCEPTED = Verdict(Outcome.ACCEPTED, Reason.NONE, "mineral", 0.9)
 FULL = Verdict(Outcome.REJECTED, Reason.NOT_EMPTY, "not_empty", 0.9)
 ALICE = Session(SessionKind.ACCOUNT, "session-1", "alice")
@@ -53,8 +60,9 @@ ALICE = Session(SessionKind.ACCOUNT, "session-1", "alice")
 class Bench:
     """A machine under a clock of the test's own."""
 
-    def __init__(self, donations: bool = True, recovered: Recovered | None = None) -> None:
-        self.machine = DepositMachine(Timing(), points_per_item=10, donations=donations)
+    def __init__(self, donations: bool = True, recovered: Recovered | None = None, evidence: bool = False) -> None:
+        table = SHIPPED if evidence else None
+        self.machine = DepositMachine(Timing(), points_per_item=10, donations=donations, table=table)
         self.now_s = 100.0
         self.effects: list[Effect] = []
         self.do(recovered or Recovered())
@@ -73,6 +81,10 @@ class Bench:
     def item(self, number: int = 1) -> list[Effect]:
         """An item comes in and lies still."""
         return self.do(ItemEntered(0, f"deposit-{number}"), TimedOut())
+
+    @property
+    def now_ns(self) -> int:
+        return int(self.now_s * 1e9)
 
 
 def kinds(effects: list[Effect]) -> list[type]:
@@ -298,14 +310,18 @@ EVENTS = st.sampled_from(
         MachineDown(),
         MachineUp(),
         TimedOut(),
+        Weighed(10**12, 0.02),
+        Weighed(10**12, 0.4),
+        HandSeen(True),
+        HandSeen(False),
     ]
 )
 
 
 @settings(max_examples=1000, deadline=None)
-@given(st.lists(EVENTS, max_size=60), st.booleans())
-def test_whatever_happens_the_order_of_things_holds(events: list[Any], donations: bool) -> None:
-    bench = Bench(donations)
+@given(st.lists(EVENTS, max_size=60), st.booleans(), st.booleans())
+def test_whatever_happens_the_order_of_things_holds(events: list[Any], donations: bool, evidence: bool) -> None:
+    bench = Bench(donations, evidence=evidence)
     stored: set[str] = set()
     settled: dict[str, Stage] = {}
     shown: dict[str, Ending] = {}
@@ -362,9 +378,11 @@ def visits(draw: st.DrawFn) -> list[Any]:
 
 
 @settings(max_examples=1000, deadline=None)
-@given(visits(), st.booleans())
-def test_an_item_is_credited_to_the_session_in_which_it_entered(events: list[Any], donations: bool) -> None:
-    bench = Bench(donations)
+@given(visits(), st.booleans(), st.booleans())
+def test_an_item_is_credited_to_the_session_in_which_it_entered(
+    events: list[Any], donations: bool, evidence: bool
+) -> None:
+    bench = Bench(donations, evidence=evidence)
     machine = bench.machine
     beam, owner = False, ""  # the session that was open when the beam was broken
     owners: dict[str, str] = {}
@@ -387,9 +405,11 @@ def test_an_item_is_credited_to_the_session_in_which_it_entered(events: list[Any
 
 
 @settings(max_examples=1000, deadline=None)
-@given(visits(), st.booleans())
-def test_nothing_is_added_to_a_session_of_which_that_was_said(events: list[Any], donations: bool) -> None:
-    bench = Bench(donations)
+@given(visits(), st.booleans(), st.booleans())
+def test_nothing_is_added_to_a_session_of_which_that_was_said(
+    events: list[Any], donations: bool, evidence: bool
+) -> None:
+    bench = Bench(donations, evidence=evidence)
     started: set[str] = set()
     closed: set[str] = set()
     for number, event in enumerate(events):
@@ -528,3 +548,180 @@ def test_held_and_unwatched_an_item_is_offered_back_and_called_unresolved() -> N
     bench = Bench(recovered=Recovered(present=record, blind=True))
     bench.do(ItemEntered(0, "deposit-2"), GateFinished(True))
     assert bench.do(ItemLeft()) == [Update("deposit-1", Stage.UNRESOLVED)]
+
+
+# What speaks against an item that looks right
+
+FALL = (ItemLeft(), ItemDropped(10**15))
+
+
+def shows(effects: list[Effect]) -> list[tuple[Ending, Reason]]:
+    return [(effect.ending, effect.verdict.reason) for effect in effects if isinstance(effect, Show)]
+
+
+def flags(effects: list[Effect]) -> list[str]:
+    return [effect.flag for effect in effects if isinstance(effect, ReportFlag)]
+
+
+def test_with_evidence_an_item_counts_when_the_gate_has_closed() -> None:
+    bench = Bench(evidence=True)
+    bench.item()
+    bench.do(VerdictGiven(ACCEPTED), Stored())
+    assert bench.do(*FALL) == []
+    assert bench.machine.state is State.CONFIRMING
+    assert bench.do(GateFinished(True)) == []
+    assert bench.do(TimedOut()) == [Update("deposit-1", Stage.TAKEN)]
+    assert shows(bench.do(Updated())) == [(Ending.ACCEPTED, Reason.NONE)]
+
+
+@pytest.mark.parametrize(
+    ("measures", "reason"),
+    [(ItemMeasures(fill=0.6), Reason.NOT_EMPTY), (ItemMeasures(parts=2), Reason.MULTIPLE_ITEMS)],
+)
+def test_what_the_outline_tells_refuses_it_before_it_is_recorded(measures: ItemMeasures, reason: Reason) -> None:
+    bench = Bench(evidence=True)
+    bench.item()
+    effects = bench.do(VerdictGiven(Verdict(Outcome.ACCEPTED, Reason.NONE, "mineral", 0.9, measures=measures)))
+    assert kinds(effects) == [Show, MoveGate]
+    assert shows(effects) == [(Ending.RETURNED, reason)]
+
+
+def test_the_verdict_waits_for_a_scale_that_works_and_its_weight_is_on_record() -> None:
+    for weight_kg, refused in ((0.02, False), (0.4, True)):
+        bench = Bench(evidence=True)
+        bench.do(ItemEntered(bench.now_ns, "deposit-1"), Weighed(bench.now_ns, 0.0), TimedOut())
+        assert bench.do(VerdictGiven(ACCEPTED)) == []
+        assert bench.machine.state is State.WEIGHING
+        assert bench.do(Weighed(bench.now_ns, 0.0)) == [], "the scale has not settled"
+        bench.now_s += 1.0
+        effects = bench.do(Weighed(bench.now_ns, weight_kg))
+        if refused:
+            assert shows(effects) == [(Ending.RETURNED, Reason.NOT_EMPTY)]
+        else:
+            (store,) = effects
+            assert isinstance(store, Store)
+            assert store.record.weight_kg == weight_kg
+
+
+def test_a_scale_that_falls_silent_is_not_waited_for_too_long() -> None:
+    bench = Bench(evidence=True)
+    bench.do(ItemEntered(bench.now_ns, "deposit-1"), Weighed(bench.now_ns, 0.0), TimedOut(), VerdictGiven(ACCEPTED))
+    assert kinds(bench.do(TimedOut())) == [Store]
+
+
+def test_a_hand_is_waited_for_and_refused_if_it_stays() -> None:
+    for stays in (False, True):
+        bench = Bench(evidence=True)
+        bench.item()
+        bench.do(HandSeen(True))
+        assert bench.do(VerdictGiven(ACCEPTED)) == []
+        effects = bench.do(TimedOut() if stays else HandSeen(False))
+        assert shows(effects) == ([(Ending.RETURNED, Reason.LET_GO)] if stays else [])
+        assert kinds(effects) == ([Show, MoveGate] if stays else [Store])
+
+
+def test_an_item_taken_out_while_it_is_weighed_is_not_credited() -> None:
+    bench = Bench(evidence=True)
+    bench.item()
+    bench.do(HandSeen(True), VerdictGiven(ACCEPTED))
+    assert shows(bench.do(ItemLeft())) == [(Ending.RETURNED, Reason.TAKEN_OUT)]
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_an_item_that_may_have_been_exchanged_is_given_back(recorded: bool) -> None:
+    bench = Bench(evidence=True)
+    bench.item()
+    exchange = (ItemLeft(), ItemEntered(1, "deposit-2"))
+    if recorded:
+        bench.do(VerdictGiven(ACCEPTED), *exchange)
+        assert bench.do(Stored()) == [MoveGate(GateVerb.RETURN)]
+        assert bench.do(GateFinished(True), ItemLeft()) == [Update("deposit-1", Stage.RETURNED)]
+        assert shows(bench.do(Updated())) == [(Ending.RETURNED, Reason.LET_GO)]
+    else:
+        assert shows(bench.do(*exchange, VerdictGiven(ACCEPTED))) == [(Ending.RETURNED, Reason.LET_GO)]
+    assert MoveGate(GateVerb.ACCEPT) not in bench.effects
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "ending"),
+    [
+        ((*FALL, ItemDropped(10**15 + 1), ItemEntered(5, "x"), ItemLeft()), (Ending.UNRESOLVED, Reason.LET_GO)),
+        ((ItemLeft(), ItemEntered(5, "x"), *FALL), (Ending.UNRESOLVED, Reason.LET_GO)),
+        ((ItemDropped(10**15), ItemDropped(10**15 + 1)), (Ending.UNRESOLVED, Reason.LET_GO)),
+        ((*FALL, ItemEntered(5, "x"), ItemLeft(), ItemDropped(10**15 + 1)), (Ending.ACCEPTED, Reason.NONE)),
+        ((*FALL, ItemEntered(5, "x")), (Ending.ACCEPTED, Reason.NONE)),
+        ((*FALL, HandSeen(True)), (Ending.ACCEPTED, Reason.NONE)),
+        ((*FALL, ItemDropped(10**15 + 1)), (Ending.ACCEPTED, Reason.NONE)),
+    ],
+    ids=["pulled back", "exchanged", "beam covered", "thrown in", "eager", "eager hand", "cap falls apart"],
+)
+def test_what_happens_while_the_gate_moves(meanwhile: tuple[Event, ...], ending: tuple[Ending, Reason]) -> None:
+    bench = Bench(evidence=True)
+    bench.item()
+    bench.do(VerdictGiven(ACCEPTED), Stored())
+    effects = bench.do(*meanwhile, GateFinished(True), TimedOut(), Updated())
+    assert shows(effects) == [ending]
+    assert flags(effects) == (["thrown_in"] if len(strays(effects)) and ItemLeft() in meanwhile[2:] and
+                              ending[0] is Ending.ACCEPTED else [])  # fmt: skip
+
+
+def take(bench: Bench, number: int, verdict: Verdict, beam: bool = True) -> list[Effect]:
+    leaves = [ItemLeft()] if beam else []
+    return bench.do(
+        ItemEntered(bench.now_ns, f"deposit-{number}"), TimedOut(), VerdictGiven(verdict), Stored(), *leaves,
+        ItemDropped(10**15), GateFinished(True), TimedOut(), Updated(), TimedOut(),
+    )  # fmt: skip
+
+
+def test_items_that_look_alike_are_marked_and_accepted() -> None:
+    bench = Bench(evidence=True)
+    same = Verdict(Outcome.ACCEPTED, Reason.NONE, "mineral", 0.9, measures=ItemMeasures(fingerprint=(1.0, 2.0, 0.5)))
+    other = Verdict(Outcome.ACCEPTED, Reason.NONE, "mineral", 0.9, measures=ItemMeasures(fingerprint=(2.0, 1.0, 0.5)))
+    marked = [flags(take(bench, number, verdict)) for number, verdict in enumerate([same, other, same, same, other])]
+    assert marked == [[], [], [], ["same_item"], []]
+    assert shows(bench.effects) == [(Ending.ACCEPTED, Reason.NONE)] * 5
+    bench.now_s += 3600.0
+    assert flags(take(bench, 9, same)) == [], "long ago"
+
+
+def test_a_beam_that_never_gets_free_is_marked() -> None:
+    bench = Bench(evidence=True)
+    assert [flags(take(bench, number, ACCEPTED, beam=False)) for number in range(3)] == [[], [], ["entry_covered"]]
+    bench.do(ItemLeft())
+    assert flags(take(bench, 9, ACCEPTED)) == []
+
+
+def test_a_camera_that_sees_nothing_again_and_again_is_marked() -> None:
+    bench = Bench(evidence=True)
+    dark = Verdict(Outcome.REJECTED, Reason.PICTURE_DARK)
+    for number, expected in enumerate([[], [], ["camera_blinded"], ["camera_blinded"]]):
+        bench.do(ItemEntered(bench.now_ns, f"deposit-{number}"), TimedOut())
+        assert flags(bench.do(VerdictGiven(dark))) == expected
+        bench.do(GateFinished(True), ItemLeft())
+    take(bench, 9, ACCEPTED)
+    assert bench.machine.picture_faults == 0
+
+
+def test_a_product_is_worth_what_its_table_says() -> None:
+    for barcode, points in (
+        (Barcode(gtin="1", known=True, points=25), 25),
+        (Barcode(gtin="1", known=True, points=0), 0),
+        (Barcode(gtin="1", known=True), 10),
+        (Barcode(gtin="1", points=25), 10),
+    ):
+        bench = Bench(evidence=True)
+        effects = take(bench, 1, Verdict(Outcome.ACCEPTED, Reason.NONE, "mineral", 0.9, barcode=barcode))
+        assert [effect.points for effect in effects if isinstance(effect, Show)] == [points]
+
+
+@given(st.lists(st.lists(st.floats(-1, 1), min_size=2, max_size=2), max_size=400))
+def test_the_memory_of_recent_items_is_bounded(prints: list[list[float]]) -> None:
+    recent = RecentItems(window_s=50.0, limit=20)
+    for second, fingerprint in enumerate(prints):
+        recent.add(fingerprint, float(second))
+        assert recent.alike(fingerprint, float(second)) >= (1 if math.hypot(*fingerprint) > 1e-100 else 0)
+    assert recent.alike([1.0, 0.0], len(prints) + 51.0) == 0
+    assert recent.alike([1.0, 0.0], float(len(prints))) <= 20
+    assert math.isnan(recent.alike([], 0.0))
+    recent.add([1.0], 0.0)
+    assert recent.alike([1.0, 0.0], 0.0) <= 20, "another kind of fingerprint is like none"

@@ -46,7 +46,7 @@ def table(*rows: dict[str, Any]) -> EvidenceTable:
         ({"parts": 2}, Reason.MULTIPLE_ITEMS),
         ({"heft_kg_per_l": 0.08, "crush": 0.1}, Reason.MULTIPLE_ITEMS),
         ({"heft_kg_per_l": 0.08, "crush": 0.6}, None),
-        ({"weight_kg": 0.004}, Reason.NOT_A_BOTTLE),
+        ({"weight_kg": 0.005}, Reason.NOT_A_BOTTLE),
         ({"product_class": "other"}, Reason.TURN_IT),
         ({"volume_ratio": 0.4, "crush": 0.0}, Reason.TURN_IT),
         ({"slenderness": 1.8, "crush": 0.0}, Reason.NOT_A_BOTTLE),

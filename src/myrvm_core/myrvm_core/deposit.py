@@ -2,7 +2,9 @@
 
 Events go in with the time, effects come out; the node carries the effects out and reports back with events. All
 transitions stand in `TRANSITIONS`, from which the picture in `docs/architecture.md` is drawn. The order that keeps the
-promise: an accepted item is on disk before the gate moves, its end is on disk before the customer is told.
+promise: an accepted item is on disk before the gate moves, its end is on disk before the customer is told. What the
+detector accepts may still be refused: `evidence_table` judges it with the verdict, before the gate moves, and when the
+gate has closed behind it.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from enum import IntEnum
 from typing import TypeAlias
 
 from myrvm_core.deposit_record import DepositRecord, Session, SessionKind, Stage
+from myrvm_core.evidence_table import EvidenceTable, Finding
+from myrvm_core.item_facts import PICTURE_REASONS, WEIGHT_FACTS, RecentItems, Scale, Story, facts, late_facts
 from myrvm_core.verdict import Outcome, Reason, Verdict
 
 COMPLETIONS = 3  # transitions without an event that may follow one event
@@ -34,6 +38,8 @@ class State(IntEnum):
     SHOWING = 10
     OUT_OF_ORDER = 11
     RECOVERING = 12
+    WEIGHING = 13
+    CONFIRMING = 14
 
 
 class Ending(IntEnum):
@@ -51,6 +57,7 @@ class GateVerb(IntEnum):
     RETURN = 2
 
 
+BEFORE_THE_GATE = (State.CLASSIFYING, State.WEIGHING, State.RECORDING)
 ENDING_OF_STAGE = {Stage.TAKEN: Ending.ACCEPTED, Stage.RETURNED: Ending.RETURNED, Stage.UNRESOLVED: Ending.UNRESOLVED}
 
 
@@ -60,9 +67,12 @@ class Timing:
 
     settle_s: float = 0.15  # an item comes to rest before it is looked at
     classify_s: float = 8.0
+    weigh_after_s: float = 0.5  # the scale has settled so long after an item entered
+    weigh_s: float = 3.0  # until the scale has settled and the customer has let go
     record_s: float = 8.0
     gate_s: float = 8.0
     drop_s: float = 1.5  # end of the gate's movement to the drop sensor
+    confirm_s: float = 0.15  # end of the gate's movement to the last edge of what happened during it
     rewrite_s: float = 2.0  # write the end of a deposit again when the disk does not answer
     clear_s: float = 10.0  # the customer takes the item out
     show_s: float = 2.5
@@ -111,6 +121,21 @@ class Watched:
 
     since_ns: int
     present: bool
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """The scale under the chamber showed `weight_kg` at `at_ns`."""
+
+    at_ns: int
+    weight_kg: float
+
+
+@dataclass(frozen=True)
+class HandSeen:
+    """A hand is in the gate, or has gone."""
+
+    inside: bool
 
 
 @dataclass(frozen=True)
@@ -189,6 +214,8 @@ Event: TypeAlias = (
     | ItemLeft
     | ItemDropped
     | Watched
+    | Weighed
+    | HandSeen
     | VerdictGiven
     | Stored
     | StoreRefused
@@ -254,7 +281,16 @@ class ReportStray:
     state: State
 
 
-Effect: TypeAlias = Classify | Store | MoveGate | Update | Show | ReportStray
+@dataclass(frozen=True)
+class ReportFlag:
+    """The table of evidence marks an item: the operator has to know."""
+
+    deposit_id: str
+    flag: str
+    at_ns: int
+
+
+Effect: TypeAlias = Classify | Store | MoveGate | Update | Show | ReportStray | ReportFlag
 
 
 @dataclass
@@ -272,6 +308,9 @@ class Deposit:
     fell: bool = False  # into the bin, before the gate was told to move
     stage: Stage | None = None
     returns: int = 0
+    story: Story = field(default_factory=Story)
+    waited: bool = False  # long enough for the scale and the customer's hand
+    flags: set[str] = field(default_factory=set[str])
 
 
 class DepositMachine:
@@ -284,12 +323,19 @@ class DepositMachine:
         donations: bool,
         return_tries: int = 3,
         points_by_class: Mapping[str, int] | None = None,
+        table: EvidenceTable | None = None,
+        recent: RecentItems | None = None,
     ) -> None:
         self.timing = timing
         self.points_per_item = points_per_item
         self.points_by_class = dict(points_by_class or {})
         self.donations = donations
         self.return_tries = return_tries
+        self.table, self.recent, self.scale = table or EvidenceTable(), recent or RecentItems(), Scale()
+        self.hand: bool | None = None
+        self.picture_faults = 0
+        self.taken_since_free = 0
+        self.last_taken_s = math.nan
         self.state = State.RECOVERING
         self.session: Session | None = None
         self.session_items = 0
@@ -359,6 +405,7 @@ class DepositMachine:
         return None
 
     def _track(self, event: Event) -> None:
+        self._note_evidence(event)
         if isinstance(event, ItemEntered):
             if self.present is None:  # else the beam was not free: it is one that entered before
                 self.entered_in = None if self.ending_session else self.session
@@ -367,7 +414,7 @@ class DepositMachine:
             self.present = self.entered_in = None
         elif isinstance(event, GateFinished):
             self.gate_busy = False
-        elif isinstance(event, TimedOut) and self.state in (State.ACCEPTING, State.RETURNING):
+        elif isinstance(event, TimedOut) and self.state in (State.ACCEPTING, State.CONFIRMING, State.RETURNING):
             self.gate_busy = False  # the gate has not reported in time: it is not waited for
         elif isinstance(event, Watched):
             self._note_blindness(event)
@@ -384,6 +431,47 @@ class DepositMachine:
         ):
             self.ending_session = self.session is not None
 
+    def _note_evidence(self, event: Event) -> None:
+        item, moving = self.current, self.state in (State.ACCEPTING, State.CONFIRMING)
+        story = item.story if item is not None and (moving or self.state in BEFORE_THE_GATE) else Story()
+        if isinstance(event, ItemEntered) and self.present is None:
+            story.note_entered(moving)
+            self.scale.begin(event.at_ns + round(self.timing.weigh_after_s * 1e9))
+        elif isinstance(event, ItemLeft):
+            self.taken_since_free = 0
+            if moving:
+                story.note_left()
+        elif isinstance(event, ItemDropped) and moving and item is not None and event.at_ns > item.entered_at_ns:
+            story.note_fall()
+        elif isinstance(event, Weighed):
+            if not moving:
+                self.scale.add(event.at_ns, event.weight_kg, self.now_s)
+        elif isinstance(event, HandSeen):
+            if self.hand and not event.inside:
+                self.scale.begin(self.now_ns + round(self.timing.weigh_after_s * 1e9))
+            self.hand = event.inside
+        elif isinstance(event, VerdictGiven) and self.state is State.CLASSIFYING:
+            self.picture_faults = self.picture_faults + 1 if event.verdict.reason in PICTURE_REASONS else 0
+
+    def finding(self, verdict: Verdict) -> Finding | None:
+        """What the table says of the item in hand, accepted by `verdict`; what marks counts for a refused one only."""
+        item = self._item()
+        since_last_s = self.now_s - self.last_taken_s
+        alike = self.recent.alike(verdict.measures.fingerprint, self.now_s)
+        known = facts(verdict, item.story, self.scale, self.hand, alike, self.picture_faults, since_last_s)
+        if verdict.outcome is not Outcome.ACCEPTED:
+            return self.table.mark(known)
+        if item.moved:  # a hand may bring the next one by now
+            known |= {"hand": "", **late_facts(item.story, self.taken_since_free + 1)}
+        return self.table.judge(known)
+
+    def _mark(self, verdict: Verdict) -> list[Effect]:
+        item, finding = self._item(), self.finding(verdict)
+        if finding is None or not finding.flag or finding.flag in item.flags:
+            return []
+        item.flags.add(finding.flag)
+        return [ReportFlag(item.deposit_id, finding.flag, self.now_ns)]
+
     def _note_blindness(self, watched: Watched) -> None:
         if watched.since_ns > self.watching_since_ns:
             self.watching_since_ns = watched.since_ns
@@ -392,7 +480,7 @@ class DepositMachine:
 
     def _note_stray(self, dropped: ItemDropped) -> list[Effect]:
         item = self.current
-        if item is not None and self.state in (State.CLASSIFYING, State.RECORDING):
+        if item is not None and self.state in BEFORE_THE_GATE:
             item.fell = item.fell or dropped.at_ns > item.entered_at_ns
         # Sensor events from before the start are heard again after it: they belong to deposits that have ended.
         if self.state is State.RECOVERING or dropped.at_ns < self.recovered_at_ns:
@@ -413,7 +501,10 @@ class DepositMachine:
         return self.current
 
     def _points(self, item: Deposit) -> int:
-        """What an accepted item is worth."""
+        """What an accepted item is worth: the product's value where it is known, else that of its class."""
+        barcode = item.verdict.barcode
+        if barcode.known and barcode.points >= 0:
+            return barcode.points
         return self.points_by_class.get(item.verdict.class_name, self.points_per_item)
 
     def _move_gate(self, verb: GateVerb) -> list[Effect]:
@@ -502,7 +593,32 @@ class DepositMachine:
     def refuse(self, event: Event | None) -> list[Effect]:
         """Tell why not, and give the item back."""
         verdict = event.verdict if isinstance(event, VerdictGiven) else Verdict(Outcome.REJECTED, Reason.ENGINE_FAILED)
-        return self._refuse(verdict)
+        return self._mark(verdict) + self._refuse(verdict)
+
+    def refuse_on_evidence(self, event: Event | None) -> list[Effect]:
+        """Give an item back that was accepted by its look, but the table of evidence refuses it."""
+        return self._refuse(self._convicted(_verdict(self, event)))
+
+    def give_back_on_evidence(self, event: Event | None) -> list[Effect]:
+        """The same with an item that is on record already."""
+        self._item().verdict = self._convicted(self._item().verdict)
+        return self.give_back(event)
+
+    def _convicted(self, verdict: Verdict) -> Verdict:
+        finding = self.finding(verdict)
+        if finding is None:
+            raise AssertionError("nothing speaks against it: the transition table is wrong")
+        return replace(verdict, outcome=Outcome.REJECTED, reason=finding.reason)
+
+    def weigh(self, event: Event | None) -> list[Effect]:
+        """Keep the verdict until the scale and the customer's hand have come to rest."""
+        self._item().verdict = _verdict(self, event)
+        return []
+
+    def wait_no_longer(self, _event: Event | None) -> list[Effect]:
+        """Judge by what is known."""
+        self._item().waited = True
+        return []
 
     def note_taken_out(self, _event: Event | None) -> list[Effect]:
         """The customer took the item out before the machine had decided."""
@@ -522,6 +638,7 @@ class DepositMachine:
         item.recorded = True
         verdict = item.verdict
         return [
+            *self._mark(verdict),
             Store(
                 DepositRecord(
                     deposit_id=item.deposit_id,
@@ -530,9 +647,10 @@ class DepositMachine:
                     score=verdict.score,
                     points=self._points(item),
                     accepted_at_ns=self.now_ns,
+                    weight_kg=self.scale.weight_kg,
                     model=verdict.model,
                 )
-            )
+            ),
         ]
 
     def refuse_unrecorded(self, _event: Event | None) -> list[Effect]:
@@ -554,9 +672,21 @@ class DepositMachine:
         """Write the end of the deposit."""
         item = self._item()
         item.stage = stage
-        if stage is Stage.RETURNED:
+        if stage is Stage.TAKEN:
+            self.taken_since_free, self.last_taken_s = self.taken_since_free + 1, self.now_s
+            self.recent.add(item.verdict.measures.fingerprint, self.now_s)
+        if stage is Stage.RETURNED and item.verdict.outcome is Outcome.ACCEPTED:
             item.verdict = replace(item.verdict, outcome=Outcome.REJECTED, reason=Reason.GATE_FAILED)
         return [Update(item.deposit_id, stage)]
+
+    def confirm(self, _event: Event | None) -> list[Effect]:
+        """The item has fallen, and the gate has closed: it counts, unless what happened meanwhile speaks against it."""
+        item = self._item()
+        marks, finding = self._mark(item.verdict), self.finding(item.verdict)
+        if finding is None or finding.reason is Reason.NONE:
+            return marks + self.settle(Stage.TAKEN)
+        item.verdict = self._convicted(item.verdict)
+        return self.settle(Stage.UNRESOLVED)
 
     def rewrite(self, _event: Event | None) -> list[Effect]:
         """Write the end of the deposit again: no answer came."""
@@ -594,8 +724,37 @@ class Transition:
     allowed: str | None = None  # name of the time-out in `Timing`, where it is not the target's own
 
 
+def _verdict(machine: DepositMachine, event: Event | None) -> Verdict:
+    if isinstance(event, VerdictGiven) or machine.current is None:
+        return event.verdict if isinstance(event, VerdictGiven) else Verdict(Outcome.REJECTED, Reason.NOTHING_SEEN)
+    return machine.current.verdict
+
+
 def _accepted(machine: DepositMachine, event: Event | None) -> bool:
-    return isinstance(event, VerdictGiven) and event.verdict.outcome is Outcome.ACCEPTED
+    return _verdict(machine, event).outcome is Outcome.ACCEPTED
+
+
+def _convicted(machine: DepositMachine, event: Event | None) -> bool:
+    if not _accepted(machine, event):
+        return False
+    finding = machine.finding(_verdict(machine, event))
+    return finding is not None and finding.reason is not Reason.NONE
+
+
+def _unsteady(machine: DepositMachine, _event: Event | None) -> bool:
+    item = machine.current
+    if item is None or item.waited or machine.present is None:
+        return False
+    weight = machine.table.asks_for(*WEIGHT_FACTS) and machine.scale.owes(machine.now_s)
+    return weight or (bool(machine.hand) and machine.table.asks_for("hand"))
+
+
+def _watched(machine: DepositMachine, _event: Event | None) -> bool:
+    return machine.table.watches_the_gate
+
+
+def _gate_watched(machine: DepositMachine, event: Event | None) -> bool:
+    return machine.gate_busy and _watched(machine, event)
 
 
 def _present(machine: DepositMachine, _event: Event | None) -> bool:
@@ -691,6 +850,8 @@ TIME_OUTS: dict[State, str | None] = {
     State.SHOWING: "show_s",
     State.OUT_OF_ORDER: None,
     State.RECOVERING: None,
+    State.WEIGHING: "weigh_s",
+    State.CONFIRMING: "gate_s",
 }
 
 _S = State
@@ -718,24 +879,41 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition((_S.IDLE,), None, _S.ITEM_DETECTED, _M.begin, _both(_ready, _owned_or_donated),
                "item present, of the last session or donated"),
     Transition((_S.IDLE,), None, _S.RETURNING, _M.refuse_without_session, _ready, "item present, no session"),
-    Transition((_S.ITEM_DETECTED, _S.CLASSIFYING), None, _S.SHOWING, _M.leave, _power_failing, "power fails"),
+    Transition((_S.ITEM_DETECTED, _S.CLASSIFYING, _S.WEIGHING), None, _S.SHOWING, _M.leave, _power_failing,
+               "power fails"),
     Transition((_S.ITEM_DETECTED,), ItemLeft, _S.SHOWING, _M.note_taken_out),
     Transition((_S.ITEM_DETECTED,), TimedOut, _S.CLASSIFYING, _M.classify),
 
     Transition((_S.CLASSIFYING,), VerdictGiven, _S.SHOWING, _M.note_taken_out, _taken_out, "item gone"),
+    Transition((_S.CLASSIFYING,), VerdictGiven, _S.WEIGHING, _M.weigh, _both(_accepted, _unsteady), "not at rest"),
+    Transition((_S.CLASSIFYING,), VerdictGiven, _S.RETURNING, _M.refuse_on_evidence, _convicted, "evidence"),
     Transition((_S.CLASSIFYING,), VerdictGiven, _S.RECORDING, _M.store, _accepted, "accepted"),
     Transition((_S.CLASSIFYING,), VerdictGiven, _S.RETURNING, _M.refuse, None, "refused"),
     Transition((_S.CLASSIFYING,), TimedOut, _S.RETURNING, _M.refuse),
+    Transition((_S.WEIGHING,), TimedOut, _S.WEIGHING, _M.wait_no_longer),
+    Transition((_S.WEIGHING,), None, _S.SHOWING, _M.note_taken_out, _taken_out, "item gone"),
+    Transition((_S.WEIGHING,), None, _S.RETURNING, _M.refuse_on_evidence, _both(_not(_unsteady), _convicted),
+               "evidence"),
+    Transition((_S.WEIGHING,), None, _S.RECORDING, _M.store, _not(_unsteady), "at rest"),
 
     Transition((_S.RECORDING,), Stored, _S.SETTLING, _settle(Stage.UNRESOLVED), _fell, "fell without the gate"),
     Transition((_S.RECORDING,), Stored, _S.SETTLING, _settle(Stage.RETURNED), _power_failing, "power fails"),
+    Transition((_S.RECORDING,), Stored, _S.RETURNING, _M.give_back_on_evidence, _both(_present, _convicted),
+               "evidence"),
     Transition((_S.RECORDING,), Stored, _S.ACCEPTING, _M.take, _present, "item present"),
     Transition((_S.RECORDING,), Stored, _S.SETTLING, _settle(Stage.RETURNED), None, "item gone"),
     Transition((_S.RECORDING,), StoreRefused, _S.RETURNING, _M.refuse_unrecorded),
     Transition((_S.RECORDING,), TimedOut, _S.RETURNING, _M.give_back),
 
-    Transition((_S.ACCEPTING, _S.RETURNING, _S.CLEARING), ItemDropped, _S.SETTLING, _settle(Stage.TAKEN),
-               _dropped_on_record, "on record"),
+    Transition((_S.ACCEPTING,), ItemDropped, _S.CONFIRMING, None, _both(_dropped_on_record, _gate_watched),
+               "on record, gate moves"),
+    Transition((_S.ACCEPTING,), ItemDropped, _S.CONFIRMING, None, _both(_dropped_on_record, _watched),
+               "on record, watched", allowed="confirm_s"),
+    Transition((_S.ACCEPTING,), ItemDropped, _S.SETTLING, _M.confirm, _dropped_on_record, "on record"),
+    Transition((_S.RETURNING, _S.CLEARING), ItemDropped, _S.SETTLING, _settle(Stage.TAKEN), _dropped_on_record,
+               "on record"),
+    Transition((_S.CONFIRMING,), GateFinished, _S.CONFIRMING, allowed="confirm_s"),
+    Transition((_S.CONFIRMING,), TimedOut, _S.SETTLING, _M.confirm),
     Transition((_S.ACCEPTING,), GateFinished, _S.ACCEPTING, allowed="drop_s"),
     Transition((_S.ACCEPTING,), TimedOut, _S.RETURNING, _M.give_back, _present, "item present"),
     Transition((_S.ACCEPTING,), TimedOut, _S.SETTLING, _settle(Stage.UNRESOLVED), None, "item gone, no drop"),

@@ -18,7 +18,6 @@ from typing import Any
 from myrvm_core.clock import machine_clock, stamped
 from myrvm_core.deposit import (
     Classify,
-    DepositMachine,
     Effect,
     Ending,
     Event,
@@ -27,6 +26,7 @@ from myrvm_core.deposit import (
     MachineUp,
     MoveGate,
     Recovered,
+    ReportFlag,
     ReportStray,
     Show,
     State,
@@ -52,6 +52,7 @@ from myrvm_ros.stamps import to_message
 from myrvm_core import paths
 from myrvm_deposit.crash_recovery import CrashRecovery
 from myrvm_deposit.gate_client import GateClient
+from myrvm_deposit.machine import make_machine
 from myrvm_deposit.machine_identity import MachineIdentity
 from myrvm_deposit.messages import result_message, state_message
 from myrvm_deposit.offer_desk import OfferDesk
@@ -92,9 +93,7 @@ class DepositNode(ManagedNode[DepositSettings]):
     def activate(self) -> None:
         """Begin by resolving what a crash has left behind."""
         settings = self.settings
-        self._machine = DepositMachine(
-            settings.timing, settings.points_per_item, settings.donations, settings.return_tries, settings.prices
-        )
+        self._machine = make_machine(settings)
         self._gate = GateClient(self, ANSWER_S, lambda done: self._handle(GateFinished(done)))
         self._updates = UpdateSender(self, ANSWER_S, self._on_updated)
         self._recovery = CrashRecovery(
@@ -125,9 +124,10 @@ class DepositNode(ManagedNode[DepositSettings]):
         machine = self._machine
         values: dict[str, float | int | str] = {
             "state": machine.state.name, "updates_waiting": len(self._updates), "strays": self._strays.count,
+            "flags": self._strays.flags,
         }  # fmt: skip
-        if self._strays.recent:
-            return Health(NodeHealth.WARN, "something fell into the bin that the gate has not moved", values)
+        if self._strays.warning:
+            return Health(NodeHealth.WARN, self._strays.warning, values)
         if machine.state is State.CLEARING and machine.current and machine.current.returns >= machine.return_tries:
             return Health(NodeHealth.WARN, "an item is stuck in the chamber", values)
         if self._vouchers.undated:
@@ -173,7 +173,7 @@ class DepositNode(ManagedNode[DepositSettings]):
                 self._update(effect)
             case Show():
                 self._show(effect)
-            case ReportStray():
+            case ReportStray() | ReportFlag():
                 self._strays.report(effect)
 
     def _ask_for_verdict(self, item_arrived_at_ns: int) -> None:

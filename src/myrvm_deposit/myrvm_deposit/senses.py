@@ -1,11 +1,21 @@
-"""What the sensors tell the machine: each edge once and in order, what was missed, and the power-fail line."""
+"""What the sensors tell the machine: each edge once and in order, what was missed, weight, hand and power-fail line."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from myrvm_core.deposit import DepositMachine, Event, ItemDropped, ItemEntered, ItemLeft, PowerFailing, Watched
+from myrvm_core.deposit import (
+    DepositMachine,
+    Event,
+    HandSeen,
+    ItemDropped,
+    ItemEntered,
+    ItemLeft,
+    PowerFailing,
+    Watched,
+    Weighed,
+)
 from myrvm_interfaces.msg import SensorEvent, SensorReading, SensorState
 from myrvm_ros.managed_node import ManagedNode
 from myrvm_ros.stamps import to_ns
@@ -38,12 +48,15 @@ class Senses:
         elif message.role == SensorReading.ROLE_DROP and active:
             self._dropped(to_ns(message.stamp))
             self._handle(ItemDropped(to_ns(message.stamp)))
+        elif message.role == SensorReading.ROLE_HAND:
+            self._on_hand(active)
 
     def _on_state(self, message: SensorState) -> None:
         levels = {reading.role: reading for reading in message.readings}
         power_fail = levels.get(SensorReading.ROLE_POWER_FAIL)
         if power_fail is not None and power_fail.level in (ACTIVE, INACTIVE):
             self._on_power(power_fail.level == ACTIVE)
+        self._on_evidence(levels)
         entry = levels.get(SensorReading.ROLE_ENTRY)
         if entry is None or entry.level not in (ACTIVE, INACTIVE):
             return
@@ -61,6 +74,17 @@ class Senses:
         if stamp_ns > self._entry_stamp_ns:
             self._entry_stamp_ns = stamp_ns
             self._handle(ItemEntered(stamp_ns, str(uuid7())) if active else ItemLeft())
+
+    def _on_evidence(self, levels: Mapping[int, SensorReading]) -> None:
+        hand, weight = levels.get(SensorReading.ROLE_HAND), levels.get(SensorReading.ROLE_WEIGHT)
+        if hand is not None and hand.level in (ACTIVE, INACTIVE):
+            self._on_hand(hand.level == ACTIVE)
+        if weight is not None and weight.level == SensorReading.LEVEL_ANALOG and self._machine.present is not None:
+            self._handle(Weighed(to_ns(weight.stamp), weight.value))
+
+    def _on_hand(self, inside: bool) -> None:
+        if inside != self._machine.hand:
+            self._handle(HandSeen(inside))
 
     def _on_power(self, failing: bool) -> None:
         if failing != self._machine.power_failing:

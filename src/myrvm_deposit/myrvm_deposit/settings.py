@@ -19,9 +19,15 @@ class DepositSettings(Settings):
                                 minimum=1, maximum=20)  # fmt: skip
     settle_s: float = setting(0.15, "An item comes to rest before it is looked at.", unit="s", minimum=0, maximum=5)
     classify_s: float = setting(8.0, "Longest wait for a verdict.", unit="s", minimum=0.5, maximum=60)
+    weigh_after_s: float = setting(0.5, "The scale has settled so long after an item entered.", unit="s", minimum=0,
+                                   maximum=5)  # fmt: skip
+    weigh_s: float = setting(3.0, "Longest wait for the scale to settle and the customer to let go.", unit="s",
+                             minimum=0.1, maximum=30)  # fmt: skip
     record_s: float = setting(8.0, "Longest wait for the record to be on disk.", unit="s", minimum=0.5, maximum=60)
     gate_s: float = setting(8.0, "Longest wait for a movement of the gate.", unit="s", minimum=0.5, maximum=60)
     drop_s: float = setting(1.5, "End of the gate's movement to the drop sensor.", unit="s", minimum=0.1, maximum=10)
+    confirm_s: float = setting(0.15, "End of the gate's movement to the last edge of what happened during it.",
+                               unit="s", minimum=0, maximum=5)  # fmt: skip
     rewrite_s: float = setting(2.0, "Write a deposit's end again when the disk does not answer.", unit="s",
                                minimum=0.1, maximum=60)  # fmt: skip
     clear_s: float = setting(10.0, "The customer takes a refused item out.", unit="s", minimum=0.5, maximum=300)
@@ -45,6 +51,13 @@ class DepositSettings(Settings):
                                   env="RVM_SERVER_PROFILE", pattern=r"^(myrvm|myrvm-server)$")  # fmt: skip
     keys_file: str = setting("config/keys.yaml", "Public keys that are trusted; purpose customer: tokens that hold"
                              " offline. It need not be there.", pattern=r".+")  # fmt: skip
+
+    evidence_file: str = setting("config/evidence.yaml", "Table of what speaks against an item that looks right,"
+                                 " relative to the installation.", pattern=r".+")  # fmt: skip
+    alike_window_s: float = setting(1800.0, "Items that look alike are counted for so long.", unit="s", minimum=0,
+                                    maximum=86_400)  # fmt: skip
+    alike_similarity: float = setting(0.99, "Cosine of the fingerprints of two items that are alike.", minimum=-1,
+                                      maximum=1)  # fmt: skip
 
     pictures_mb: float = setting(200.0, "Pictures of deposits that are not settled; the oldest go first.", unit="MB",
                                  minimum=1, maximum=100_000)  # fmt: skip
