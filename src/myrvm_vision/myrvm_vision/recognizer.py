@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from myrvm_core import paths, rules
 from myrvm_vision import model_store, picture_quality
+from myrvm_vision.barcode_examiner import BarcodeExaminer
 from myrvm_vision.calibration import Calibration
 from myrvm_vision.engine import Engine, EngineOptions, Inference, make_engine
 from myrvm_vision.examination import Examiner, Frame
 from myrvm_vision.picture_quality import QualityLimits
 from myrvm_vision.postprocess import Limits
+from myrvm_vision.products import ProductTable, from_rows
 from myrvm_vision.settings import ChamberSettings, DetectorSettings
 
 COLOURS = {True: (80, 200, 80), False: (60, 60, 220)}  # BGR: an item, a detection too weak to be one
@@ -121,7 +123,8 @@ def load(settings: DetectorSettings) -> Recognizer:
     engine.load()
     table.check_classes(engine.describe().class_names)
     quality = QualityLimits(settings.dark_below, settings.burnt_out_above, settings.sharpness_below)
-    return Recognizer(engine, model, table, quality, settings, calibration=calibration)
+    examiners = [BarcodeExaminer(ProductTable(given=from_rows(settings.products)))]
+    return Recognizer(engine, model, table, quality, settings, examiners, calibration)
 
 
 def chamber_only(image: NDArray[np.uint8], chamber: ChamberSettings) -> NDArray[np.uint8]:

@@ -66,6 +66,9 @@ class DetectorSettings(Settings):
     examine_s: float = setting(
         0.5, "Longest closer look at an item that the vote accepts.", unit="s", minimum=0.05, maximum=5.0
     )
+    products: list[str] = setting(
+        [""], "Products that count before those of `rvm products`: lines of CSV with all of its columns in their order."
+    )
     rules_file: str = setting("config/rules.yaml", "Table of acceptance rules, relative to the installation.")
     threshold: float = setting(
         0.7,
