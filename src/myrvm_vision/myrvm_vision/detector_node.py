@@ -54,9 +54,8 @@ class DetectorNode(ManagedNode[DetectorSettings]):
         self._detections = self.publisher(Detections, "detector/detections", qos.IMAGE)
         self._annotated = self.publisher(Image, "detector/annotated", qos.IMAGE)
         self._judged = self.publisher(CompressedImage, "detector/judged", qos.STATE)
-        self._engine_failure = ""
+        self._engine_failure, self._last_verdict_s = "", 0.0
         self._verdicts = self._skipped = 0
-        self._last_verdict_s = 0.0
         self.log.info("model loaded", model=self._recognizer.model.name, version=self._recognizer.model.version)
 
     def activate(self) -> None:
@@ -125,11 +124,12 @@ class DetectorNode(ManagedNode[DetectorSettings]):
             request.wait_s = request.wait_s or monotonic() - request.begun_s
         self._next_stream_s = monotonic() + 1.0 / self._stream_hz
         self._looking = True
-        looked = self.run_in_worker(self._judge, message, stamp_ns)
+        watched = not voters and not self._too_hot and self._annotated.get_subscription_count() > 0
+        looked = self.run_in_worker(self._judge, message, stamp_ns, watched)
         looked.add_done_callback(lambda done: self._looked(done, message, voters))
 
-    def _judge(self, message: Image, stamp_ns: int) -> Look:
-        return self._recognizer.look(image_codec.from_message(message), stamp_ns)
+    def _judge(self, message: Image, stamp_ns: int, watched: bool) -> Look:
+        return self._recognizer.look(image_codec.from_message(message), stamp_ns, outlined=watched)
 
     def _looked(self, done: Future, message: Image, voters: list[Request]) -> None:
         self._looking = False

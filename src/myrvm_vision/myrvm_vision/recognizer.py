@@ -8,32 +8,36 @@ from time import monotonic, perf_counter
 
 import cv2
 import numpy as np
+from myrvm_core.errors import ModelError
 from myrvm_core.rules import Decision, Findings, RuleTable, separate_items
-from myrvm_core.verdict import ModelInfo, Verdict
+from myrvm_core.verdict import Detection, ItemMeasures, ModelInfo, Verdict
 from myrvm_core.voting import Ballot
 from numpy.typing import NDArray
 
 from myrvm_core import paths, rules
-from myrvm_vision import model_store, picture_quality
+from myrvm_vision import model_store, outline_examiner, picture_quality
 from myrvm_vision.barcode_examiner import BarcodeExaminer
 from myrvm_vision.calibration import Calibration
 from myrvm_vision.engine import Engine, EngineOptions, Inference, make_engine
 from myrvm_vision.examination import Examiner, Frame
+from myrvm_vision.outline_examiner import OutlineExaminer
 from myrvm_vision.picture_quality import QualityLimits
 from myrvm_vision.postprocess import Limits
 from myrvm_vision.products import ProductTable, from_rows
 from myrvm_vision.settings import ChamberSettings, DetectorSettings
 
+OUTLINED = 3  # items of a picture that is watched
 COLOURS = {True: (80, 200, 80), False: (60, 60, 220)}  # BGR: an item, a detection too weak to be one
 
 
 @dataclass(frozen=True)
 class Look:
-    """What one frame gave; `ballot` is its vote."""
+    """What one frame gave; `ballot` is its vote, `outlines` are of its items where they were asked for."""
 
     inference: Inference
     findings: Findings
     ballot: Ballot
+    outlines: tuple[ItemMeasures, ...] = ()
 
 
 class Recognizer:
@@ -55,10 +59,16 @@ class Recognizer:
         self._quality = quality
         self._settings = settings
         self._examiners = examiners
+        self._outliner = next((one for one in examiners if isinstance(one, OutlineExaminer)), None)
         self._calibration = calibration or Calibration()
 
-    def look(self, image: NDArray[np.uint8], stamp_ns: int) -> Look:
+    def look(self, image: NDArray[np.uint8], stamp_ns: int, outlined: bool = False) -> Look:
         """Judge one frame: height x width x 3, BGR, uint8, captured at `stamp_ns` (ROS time).
+
+        Args:
+            image: the frame.
+            stamp_ns: when it was captured.
+            outlined: whether somebody wants to see its items' outlines.
 
         Raises:
             ModelError: the engine failed.
@@ -73,7 +83,16 @@ class Recognizer:
         ballot = Ballot(
             stamp_ns, decision, inference.preprocess_s, inference.inference_s, inference.postprocess_s + judged_s
         )
-        return Look(inference, findings, ballot)
+        return Look(inference, findings, ballot, self._outlines(image, items) if outlined else ())
+
+    def _outlines(self, image: NDArray[np.uint8], items: Sequence[Detection]) -> tuple[ItemMeasures, ...]:
+        if self._outliner is None or not items:
+            return ()
+        boxes = [item.box for item in items[:OUTLINED]]
+        try:
+            return tuple(self._outliner.measure(image, boxes, monotonic() + self._settings.examine_s))
+        except ModelError as error:  # the picture is shown without them, and says so
+            return (ItemMeasures(skipped=str(error)),)
 
     def examine(self, frames: Sequence[Frame], verdict: Verdict) -> Verdict:
         """A closer look at an item that the vote accepts: the verdict with what was found, never another outcome.
@@ -123,7 +142,7 @@ def load(settings: DetectorSettings) -> Recognizer:
     engine.load()
     table.check_classes(engine.describe().class_names)
     quality = QualityLimits(settings.dark_below, settings.burnt_out_above, settings.sharpness_below)
-    examiners = [BarcodeExaminer(ProductTable(given=from_rows(settings.products)))]
+    examiners = [*outline_examiner.load(settings), BarcodeExaminer(ProductTable(given=from_rows(settings.products)))]
     return Recognizer(engine, model, table, quality, settings, examiners, calibration)
 
 
@@ -140,8 +159,10 @@ def chamber_only(image: NDArray[np.uint8], chamber: ChamberSettings) -> NDArray[
 
 
 def annotate(image: NDArray[np.uint8], look: Look) -> NDArray[np.uint8]:
-    """A copy of the picture with boxes, classes and scores, and the frame's decision in the corner."""
+    """A copy of the picture with boxes, classes and scores, outlines, and the frame's decision in the corner."""
     picture = image.copy()
+    for measures in look.outlines:
+        outline_examiner.draw(picture, measures)
     for detection in look.inference.detections:
         box = detection.box
         colour = COLOURS[detection in look.findings.items]
@@ -150,6 +171,9 @@ def annotate(image: NDArray[np.uint8], look: Look) -> NDArray[np.uint8]:
         _write(picture, f"{detection.class_name} {detection.score:.2f}", (corner[0] + 3, corner[1] + 16), colour)
     decision: Decision = look.ballot.decision
     _write(picture, f"{decision.reason.name} (rule {decision.row})", (8, picture.shape[0] - 10), (255, 255, 255))
+    for place, measures in enumerate(look.outlines, start=1):
+        text = measures.skipped or outline_examiner.words(measures)
+        _write(picture, text, (8, picture.shape[0] - 10 - 18 * place), outline_examiner.CYAN)
     return picture
 
 
