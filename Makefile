@@ -73,7 +73,7 @@ COMPILE := uv pip compile -q --universal --generate-hashes --no-header --no-anno
 lock:  ## Pin the newest versions that pyproject.toml allows (needs uv)
 	$(COMPILE) --extra ros -o requirements/desk.txt
 	$(COMPILE) --extra ros --extra dev -c requirements/desk.txt -o requirements/dev.txt
-	$(COMPILE) --extra ros --extra torch -c requirements/desk.txt -o requirements/torch.txt
+	$(COMPILE) --extra ros --extra torch -c requirements/dev.txt -o requirements/torch.txt
 	$(COMPILE) -c requirements/desk.txt -o requirements/device.txt
 
 clean:  ## Remove everything that the commands have made
