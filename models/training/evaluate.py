@@ -45,6 +45,8 @@ class Evaluation:
 def machine_settings(**changed: Any) -> DetectorSettings:
     """The detector's parameters as they ship (`config/rvm.yaml`), whatever this machine's environment says."""
     shipped = parameters([paths.home() / "config" / "rvm.yaml"]).get("detector", {})
+    if file := changed.get("model_path"):  # a candidate: to be measured here, whatever it is worth
+        shipped |= {"engine_proof": "none", "trusted_dir": str(Path(file).parent)}
     settings = validate(DetectorSettings, shipped | changed, "detector")
     assert isinstance(settings, DetectorSettings)
     return settings

@@ -18,7 +18,10 @@ import picture_sets
 import shipped_models
 from calibrate import calibrate
 from evaluate import default_pictures, evaluate, machine_settings, print_tables
+from myrvm_vision.engine import make_engine
 from ultralytics import YOLO
+
+from myrvm_vision import golden
 
 ORIGIN = (
     "YOLOv5n with an anchor-free head (Ultralytics, AGPL-3.0), started from the published COCO weights of "
@@ -79,6 +82,11 @@ def main() -> None:
             "trained_at": trained_at.isoformat(timespec="seconds"),
         }
     )
+    engine = make_engine(path)
+    engine.load()
+    figures = golden.measure(engine, shipped_models.MODELS / golden.FOLDER)
+    engine.close()
+    shipped_models.change(args.name, {"golden": figures.model_dump(mode="json")})
     if args.calibrate is not None:
         shipped_models.change(args.name, {"calibration": calibrate(args.name, picture_sets.read(args.calibrate))})
     pictures = [picture for folder in args.pictures or [default_pictures()] for picture in picture_sets.read(folder)]

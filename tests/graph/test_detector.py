@@ -10,7 +10,7 @@ import pytest
 import toy_network
 from lifecycle_msgs.msg import Transition
 from myrvm_interfaces.msg import Detections, NodeHealth, Verdict
-from myrvm_interfaces.srv import Classify
+from myrvm_interfaces.srv import Classify, LoadModel
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image
@@ -206,3 +206,57 @@ def test_bad_models_rules_and_values_are_refused_with_one_line(graph: Any, model
     set_texts(graph, rules_file="config/rules.yaml")
     assert graph.transition("detector", Transition.TRANSITION_CONFIGURE)
     assert "Traceback" not in graph.log("detector")
+
+
+def load_model(graph: Any, model: str = "", version: str = "") -> Any:
+    return graph.call(LoadModel, "detector/load_model", LoadModel.Request(model=model, version=version))
+
+
+def test_models_take_over_between_frames_while_items_are_classified(graph: Any, models: Path, camera: Camera) -> None:
+    others = [models / f"other{number}.onnx" for number in range(2)]
+    for number, other in enumerate(others):
+        toy_network.build(other, strength=1.0 + 0.01 * number)
+    (models / "none.onnx").write_bytes(b"no model")
+    graph.bring_up("detector", models_dir=models, votes=3, engine_proof="none")
+    camera.picture = toy_network.picture(toy_network.GREEN)
+    classifier = graph.node.create_client(Classify, "detector/classify")
+    loader = graph.node.create_client(LoadModel, "detector/load_model")
+    graph.wait(lambda: classifier.service_is_ready() and loader.service_is_ready(), "the services")
+    verdicts: list[Any] = []
+    serving = {"toy"}
+    for round_number in range(12):
+        name = ("toy", str(others[0]), str(others[1]), str(models / "none.onnx"))[round_number % 4]
+        loading = loader.call_async(LoadModel.Request(model=name, version=str(round_number)))
+        while not loading.done():  # one item after the other, without a pause
+            request = Classify.Request(item_arrived_at=stamps.to_message(time.time_ns()), timeout_s=30.0)
+            pending = classifier.call_async(request)
+            graph.wait(pending.done, "a verdict")
+            verdicts.append(pending.result().verdict)
+        answer = loading.result()
+        assert answer.success == (round_number % 4 != 3)
+        if answer.success:
+            serving = {answer.serving.name}
+        else:
+            assert "none.onnx is not a model that ONNX Runtime loads" in answer.message
+            assert answer.message.endswith("; other1 stays")
+        assert {answer.serving.name} == serving
+        assert classify(graph, time.time_ns()).model.name == answer.serving.name
+    for verdict in verdicts:
+        assert (verdict.outcome, verdict.reason) == (Verdict.ACCEPTED, Verdict.REASON_NONE)
+        assert 2 <= verdict.votes_for == verdict.votes_total <= 3
+    assert {verdict.model.name for verdict in verdicts} >= {"toy", "other0", "other1"}
+
+
+def test_a_model_that_does_not_prove_itself_does_not_take_over(graph: Any, models: Path, camera: Camera) -> None:
+    blind = models / "blind.onnx"
+    toy_network.build(blind, strength=0.0)
+    graph.bring_up("detector", models_dir=models)
+    answer = load_model(graph, str(blind))
+    assert not answer.success
+    assert "does not prove itself: finds 0 of 3 items in 4 golden pictures, 50% are needed; toy stays" in answer.message
+    assert not load_model(graph, "unknown").success
+    camera.picture = toy_network.picture(toy_network.GREEN)
+    assert classify(graph, time.time_ns()).model.name == "toy"
+    answer = load_model(graph)
+    assert (answer.success, answer.serving.name) == (True, "toy")
+    assert "toy 1 serves; 3 boxes in 4 golden pictures" in answer.message

@@ -91,7 +91,9 @@ def test_a_file_of_the_operator_is_taken_as_it_is_and_hashed(folder: Path, tmp_p
     settings = DetectorSettings(
         models_dir=str(tmp_path / "nowhere"), model_path=str(folder / "toy.onnx"), model_version="7"
     )
-    recognizer = load(settings)
+    with pytest.raises(ModelError, match=r"toy\.onnx \(onnx\) does not prove itself: .*index\.json.* cannot be read"):
+        load(settings)
+    recognizer = load(settings.model_copy(update={"engine_proof": "none"}))
     assert (recognizer.model.name, recognizer.model.version) == ("toy", "7")
     assert recognizer.model.sha256 == model_store.sha256_of(folder / "toy.onnx")
     look = recognizer.look(toy_network.picture(toy_network.GREEN), 5)

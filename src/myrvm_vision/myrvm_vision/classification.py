@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from myrvm_core.verdict import Reason
+from myrvm_core.verdict import Reason, Verdict
 from myrvm_core.voting import Vote
 from numpy.typing import NDArray
 
@@ -21,6 +21,15 @@ EXAMINED = 3  # frames of one item
 def allowed_s(asked_s: float, default_s: float) -> float:
     """How long a vote may last, s: as asked within 0.1 .. 30, the default where nothing sensible is asked."""
     return min(max(asked_s, 0.1), 30.0) if math.isfinite(asked_s) and asked_s > 0.0 else default_s
+
+
+def summary(verdict: Verdict) -> dict[str, str | float]:
+    """A verdict for the log."""
+    return {
+        "outcome": verdict.outcome.name, "reason": verdict.reason.name, "class_name": verdict.class_name,
+        "score": round(verdict.score, 3), "votes": f"{verdict.votes_for}/{verdict.votes_total}",
+        "total_s": round(verdict.times.total_s, 3),
+    }  # fmt: skip
 
 
 @dataclass
@@ -45,6 +54,11 @@ class Request:
         """Count a frame."""
         self.vote.add(look.ballot)
         self.voted.append((message, look))
+
+    def restart(self, votes: int) -> None:
+        """Forget what was seen: another model judges from now on, and an item is judged by one."""
+        if not self.closed:
+            self.vote, self.voted = Vote(votes), []
 
     def shown(self) -> Any | None:
         """The newest that voted and shows an item, None where none does: a picture without one is nobody's business."""

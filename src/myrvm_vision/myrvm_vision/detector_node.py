@@ -1,6 +1,7 @@
 """The detector: looks at camera frames and says whether an item is accepted.
 
-Serves `detector/classify` (myrvm_interfaces/Classify), a vote over frames that were captured after the item arrived.
+Serves `detector/classify` (myrvm_interfaces/Classify), a vote over frames captured after the item arrived, and
+`detector/load_model` (`model_swap`).
 Publishes `detector/detections` (myrvm_interfaces/Detections) and `detector/annotated` (sensor_msgs/Image) while
 somebody listens and no item is classified, and `detector/judged` (sensor_msgs/CompressedImage, latched): the newest
 frame that voted and shows an item, only the chamber. Subscribes `camera/image_raw` (sensor_msgs/Image) while needed.
@@ -28,14 +29,16 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from myrvm_ros import conversions, image_codec, qos, stamps
 from myrvm_vision import recognizer
-from myrvm_vision.classification import Request, allowed_s
-from myrvm_vision.messages import annotated_message, detections_message
+from myrvm_vision.classification import Request, allowed_s, summary
+from myrvm_vision.engine import Engine
+from myrvm_vision.messages import annotated_message, detections_message, judged_message
+from myrvm_vision.model_swap import ModelSwap
+from myrvm_vision.proven_model import ProvenModel
 from myrvm_vision.recognizer import Look
 from myrvm_vision.settings import DetectorSettings
 
 LISTENERS_PERIOD_S = 0.5
 EXAMINED_WITHIN = 2.0  # times examine_s
-JUDGED_QUALITY = 80  # of the JPEG
 WAITING_LIMIT = 4  # there is one chamber: more requests at once are a defect of somebody else's
 
 
@@ -67,6 +70,7 @@ class DetectorNode(ManagedNode[DetectorSettings]):
         self._next_stream_s = 0.0
         self._camera: Subscription | None = None
         Limits(self, self._obey)
+        self._swap = ModelSwap(self, self._recognizer, self._exchange, lambda: self._looking)
         self.service(Classify, "detector/classify", self._classify)
         self.on_release(self._stop)  # before the service goes: who waits gets an answer
         self.timer(LISTENERS_PERIOD_S, self._listen_where_wanted)
@@ -142,8 +146,14 @@ class DetectorNode(ManagedNode[DetectorSettings]):
             self._fail(str(error), voters)
         else:
             self._count(cast(Look, done.result()), message, voters)
+        self._swap.between_frames()
         self._listen_where_wanted()
         self._look()
+
+    def _exchange(self, model: ProvenModel) -> Engine:
+        for request in self._requests:
+            request.restart(self.settings.votes)
+        return self._recognizer.exchange(model)
 
     def _count(self, look: Look, message: Image, voters: list[Request]) -> None:
         self._engine_failure = ""
@@ -163,12 +173,8 @@ class DetectorNode(ManagedNode[DetectorSettings]):
     # Requests
 
     def _classify(self, asked: Any, _: Any) -> Future:
-        request = Request(
-            arrived_ns=stamps.to_ns(asked.item_arrived_at) or self.now_ns(),
-            vote=Vote(self.settings.votes),
-            answer=Future(),
-            begun_s=monotonic(),
-        )
+        arrived_ns = stamps.to_ns(asked.item_arrived_at) or self.now_ns()
+        request = Request(arrived_ns, Vote(self.settings.votes), Future(), monotonic())
         if len(self._requests) >= WAITING_LIMIT:
             self.log.warning("too many items at once", limit=WAITING_LIMIT)
             self._answer_with(request, request.vote.verdict(self._recognizer.model, 0.0, 0.0))
@@ -221,21 +227,15 @@ class DetectorNode(ManagedNode[DetectorSettings]):
             return
         self._requests.remove(request)
         request.cancel()
-        self._verdicts += 1
-        self._last_verdict_s = verdict.times.total_s
+        self._verdicts, self._last_verdict_s = self._verdicts + 1, verdict.times.total_s
         judged = request.shown()
         if judged is not None and self._judged.get_subscription_count():
-            picture = recognizer.chamber_only(image_codec.from_message(judged), self.settings.chamber)
-            self._judged.publish(image_codec.to_jpeg(picture, JUDGED_QUALITY, judged.header))
+            self._judged.publish(judged_message(judged, self.settings.chamber))
         self._answer_with(request, verdict)
 
     def _answer_with(self, request: Request, verdict: Verdict) -> None:
         request.answer.set_result(Classify.Response(verdict=conversions.verdict_to_message(verdict)))
-        self.log.info(
-            "verdict", outcome=verdict.outcome.name, reason=verdict.reason.name, class_name=verdict.class_name,
-            score=round(verdict.score, 3), votes=f"{verdict.votes_for}/{verdict.votes_total}",
-            total_s=round(verdict.times.total_s, 3),
-        )  # fmt: skip
+        self.log.info("verdict", **summary(verdict))
 
     def _stop(self) -> None:
         self._serving = False

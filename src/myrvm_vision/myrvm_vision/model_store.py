@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from myrvm_core.errors import ModelError
+from myrvm_core.errors import ModelError, StorageError
 from myrvm_core.verdict import ModelInfo
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from myrvm_core import installed_model, paths
+from myrvm_core import durable, installed_model, paths
 from myrvm_vision.calibration import Calibration
+from myrvm_vision.golden import GoldenFigures
 
 
 class ManifestModel(BaseModel):
@@ -24,6 +28,18 @@ class ManifestModel(BaseModel):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     classes: tuple[str, ...] = ()
     calibration: Calibration = Calibration()
+    image_size_px: int | None = None
+    class_map: dict[str, str] = {}
+    golden: GoldenFigures | None = None
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model's file and who it is; `promises` are empty where no manifest makes any."""
+
+    file: Path
+    info: ModelInfo
+    promises: ManifestModel
 
 
 class Manifest(BaseModel):
@@ -65,17 +81,58 @@ def find_model(folder: Path, name: str = "") -> tuple[Path, ModelInfo]:
     Raises:
         ModelError: no such model, no such file, or the file is not the one that the manifest promises.
     """
+    stored = find_stored(folder, name)
+    return stored.file, stored.info
+
+
+def find_stored(folder: Path, name: str = "") -> StoredModel:
+    """The same with what the manifest promises; arguments and errors as in `find_model`."""
     manifest = read_manifest(folder)
     wanted = name or manifest.default
     model = {model.name: model for model in manifest.models}.get(wanted)
-    if model is None and (installed := installed_model.find(wanted)) is not None:
-        return _checked(installed.file, installed.sha256), ModelInfo(
-            installed.name, installed.version, installed.sha256
-        )
-    if model is None:
-        known = ", ".join(model.name for model in manifest.models) or "none"
-        raise ModelError(f"{folder / 'manifest.json'} has no model {wanted!r}; allowed: {known}")
-    return _checked(folder / model.file, model.sha256), ModelInfo(model.name, model.version, model.sha256)
+    if model is not None:
+        return _stored(_checked(folder / model.file, model.sha256), model)
+    if (installed := installed_model.find(wanted)) is not None:
+        file = _checked(installed.file, installed.sha256)
+        return _stored(file, ManifestModel(file=file.name, **installed.model_dump()))
+    known = ", ".join(model.name for model in manifest.models) or "none"
+    raise ModelError(f"{folder / 'manifest.json'} has no model {wanted!r}; allowed: {known}")
+
+
+def stored_file(path: Path, version: str) -> StoredModel:
+    """An operator's own file (MODEL_PATH): no manifest vouches for it, its hash is in every verdict.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    return _stored(path, ManifestModel(name=path.stem, version=version, file=path.name, sha256=sha256_of(path)))
+
+
+def _stored(file: Path, model: ManifestModel) -> StoredModel:
+    return StoredModel(file, ModelInfo(model.name, model.version, model.sha256), model)
+
+
+def enter(folder: Path, entry: dict[str, Any], default: bool = False) -> None:
+    """Put an entry into the manifest, in place of one of the same name.
+
+    Args:
+        folder: with `manifest.json`.
+        entry: as `ManifestModel`, with figures for people beside it.
+        default: whether the model becomes the manifest's default.
+
+    Raises:
+        ModelError: the manifest cannot be read.
+        StorageError: the disk does not take it.
+    """
+    read_manifest(folder)
+    file = folder / "manifest.json"
+    manifest = json.loads(file.read_text(encoding="utf-8"))
+    others = [one for one in manifest["models"] if one["name"] != entry["name"]]
+    manifest |= {"models": [*others, entry]} | ({"default": entry["name"]} if default else {})
+    try:
+        durable.replace(file, (json.dumps(manifest, indent=2) + "\n").encode())
+    except OSError as error:
+        raise StorageError(f"{file} cannot be written: {error}") from error
 
 
 def find_calibration(folder: Path, name: str = "") -> Calibration:
@@ -94,15 +151,6 @@ def _checked(path: Path, promised: str) -> Path:
     if actual != promised:
         raise ModelError(f"{path} has sha256 {actual}, the manifest promises {promised}: damaged or exchanged")
     return path
-
-
-def named_file(path: Path, version: str) -> tuple[Path, ModelInfo]:
-    """An operator's own file (MODEL_PATH): no manifest vouches for it, its hash is in every verdict.
-
-    Raises:
-        ModelError: it cannot be read.
-    """
-    return path, ModelInfo(path.stem, version, sha256_of(path))
 
 
 def sha256_of(path: Path) -> str:

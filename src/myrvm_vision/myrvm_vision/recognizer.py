@@ -15,15 +15,15 @@ from myrvm_core.voting import Ballot
 from numpy.typing import NDArray
 
 from myrvm_core import paths, rules
-from myrvm_vision import model_store, outline_examiner, picture_quality
+from myrvm_vision import outline_examiner, picture_quality, proven_model
 from myrvm_vision.barcode_examiner import BarcodeExaminer
 from myrvm_vision.calibration import Calibration
-from myrvm_vision.engine import Engine, EngineOptions, Inference, make_engine
+from myrvm_vision.engine import Engine, Inference
 from myrvm_vision.examination import Examiner, Frame
 from myrvm_vision.outline_examiner import OutlineExaminer
 from myrvm_vision.picture_quality import QualityLimits
-from myrvm_vision.postprocess import Limits
 from myrvm_vision.products import ProductTable, from_rows
+from myrvm_vision.proven_model import ProvenModel
 from myrvm_vision.settings import ChamberSettings, DetectorSettings
 
 OUTLINED = 3  # items of a picture that is watched
@@ -115,6 +115,16 @@ class Recognizer:
             verdict = examiner.skip(verdict, why)
         return verdict
 
+    def other(self, name: str, version: str) -> ProvenModel:
+        """Load and prove another model, as `proven_model.load`; touches nothing of this one, so any thread may."""
+        return proven_model.load(self._settings, self._table, name, version)
+
+    def exchange(self, model: ProvenModel) -> Engine:
+        """Judge the next frame by another model; gives the engine from before, which the caller closes."""
+        before, self._engine = self._engine, model.engine
+        self.model, self._calibration = model.info, model.calibration
+        return before
+
     def close(self) -> None:
         """Release the model."""
         for examiner in self._examiners:
@@ -123,27 +133,17 @@ class Recognizer:
 
 
 def load(settings: DetectorSettings) -> Recognizer:
-    """Everything that `settings` names, the model warmed up.
+    """Everything that `settings` names, the model warmed up and proven.
 
     Raises:
-        ModelError: no such model, or not the promised one.
+        ModelError: no such model, not the promised one, or it does not prove itself.
         SettingsError: the rules are not allowed, or name a class that the model does not have.
     """
     table = rules.load(paths.resolve(settings.rules_file), settings.threshold)
-    if settings.model_path:
-        file, model = model_store.named_file(paths.resolve(settings.model_path), settings.model_version)
-        calibration = Calibration()
-    else:
-        folder = paths.resolve(settings.models_dir)
-        file, model = model_store.find_model(folder, settings.model)
-        calibration = model_store.find_calibration(folder, settings.model)
-    limits = Limits(settings.detection_score, settings.detection_overlap)
-    engine = make_engine(file, settings.engine, EngineOptions(settings.threads, limits))
-    engine.load()
-    table.check_classes(engine.describe().class_names)
+    model = proven_model.load(settings, table)
     quality = QualityLimits(settings.dark_below, settings.burnt_out_above, settings.sharpness_below)
     examiners = [*outline_examiner.load(settings), BarcodeExaminer(ProductTable(given=from_rows(settings.products)))]
-    return Recognizer(engine, model, table, quality, settings, examiners, calibration)
+    return Recognizer(model.engine, model.info, table, quality, settings, examiners, model.calibration)
 
 
 def chamber_only(image: NDArray[np.uint8], chamber: ChamberSettings) -> NDArray[np.uint8]:

@@ -53,10 +53,19 @@ class DetectorSettings(Settings):
         "Name of an engine that is installed; auto takes onnx for .onnx, ultralytics for .pt, tensorrt for .engine.",
         pattern="^[a-z0-9_]+$",
     )
+    engine_proof: str = setting(
+        "golden",
+        "golden: a model serves after it gave its figures on the golden pictures, or found a quarter of what they show "
+        "where it has none; none: one without figures (an operator's own) serves unproven.",
+        pattern="^(golden|none)$",
+    )
     trusted_dir: str = setting(
         "models", "Folder that model files which can run code (.pt) are loaded from, empty: none.", env="TRUSTED_MODELS"
     )
-    threads: int = setting(2, "Threads of the forward pass.", minimum=1, maximum=64)
+    class_map: list[str] = setting(
+        [""], "Classes that the model calls otherwise than the rules, as model's name=our name."
+    )
+    threads: int = setting(0, "Threads of the forward pass, 0: one for each core.", minimum=0, maximum=64)
     votes: int = setting(
         3, "Frames that vote about one item; more than half of them must agree.", minimum=1, maximum=15
     )
