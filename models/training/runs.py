@@ -15,6 +15,7 @@ MEASURES = ("precision", "recall", "map50", "map50_95")
 COLUMNS = (
     "run", "finished_at", "commit", "command", "seed", "renders", "composites", "photographs", "added", "validation",
     "stages", "seconds", *(f"{name}_{measure}" for name in ("all", *CLASSES) for measure in MEASURES),
+    "mask_iou",
 )  # fmt: skip
 
 
