@@ -8,6 +8,7 @@ DATA holds train/ and val/ (render.py); composites/ (compose.py) and added/*/ (m
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import shutil
 import sys
@@ -23,7 +24,9 @@ from picture_sets import CLASSES, Picture, images_of
 from safetensors.torch import load_file
 from ultralytics import YOLO
 
-STAGES = [(160, 12, 10), (320, 14, 0)]
+Stage = tuple[int, int, int, float]  # image size, px; epochs; frozen layers; learning rate, 0 for ultralytics' choice
+
+STAGES: list[Stage] = [(160, 6, 10, 0.0), (320, 16, 10, 0.0), (320, 4, 0, 0.0002)]
 
 
 def coco_start(weights: Path, out: Path) -> Path:
@@ -103,9 +106,9 @@ def channels_last(trainer: Any) -> None:
     trainer.model.to(memory_format=torch.channels_last)
 
 
-def train_stage(start: Path, data: Path, folder: Path, stage: tuple[int, int, int], seed: int) -> Path:
-    """One stage: image size, px, epochs, frozen layers; returns its best checkpoint."""
-    size_px, epochs, freeze = stage
+def train_stage(start: Path, data: Path, folder: Path, stage: Stage, seed: int) -> Path:
+    """One stage; returns its best checkpoint."""
+    size_px, epochs, freeze, rate = stage
     last, best = folder / "weights" / "last.pt", folder / "weights" / "best.pt"
     if finished(last):
         return best
@@ -138,6 +141,7 @@ def train_stage(start: Path, data: Path, folder: Path, stage: tuple[int, int, in
         hsv_h=0.02,
         hsv_s=0.5,
         plots=False,
+        **({"optimizer": "AdamW", "lr0": rate} if rate else {}),
     )
     return best
 
@@ -164,12 +168,12 @@ def validate(checkpoint: Path, data: Path, size_px: int) -> dict[str, float]:
     }
 
 
-def parsed_stage(text: str) -> tuple[int, int, int]:
-    """`SIZE:EPOCHS:FROZEN` of the command line."""
-    parts = text.split(":")
-    if len(parts) != 3 or not all(part.isdigit() for part in parts) or int(parts[0]) % 32:
-        raise argparse.ArgumentTypeError(f"{text!r}: want SIZE:EPOCHS:FROZEN, SIZE in px and a multiple of 32")
-    return int(parts[0]), int(parts[1]), int(parts[2])
+def parsed_stage(text: str) -> Stage:
+    """`SIZE:EPOCHS:FROZEN[:RATE]` of the command line."""
+    found = re.fullmatch(r"(\d+):(\d+):(\d+)(?::(0?\.\d+))?", text)
+    if found is None or int(found[1]) % 32:
+        raise argparse.ArgumentTypeError(f"{text!r}: want SIZE:EPOCHS:FROZEN[:RATE], SIZE in px and a multiple of 32")
+    return int(found[1]), int(found[2]), int(found[3]), float(found[4] or 0.0)
 
 
 def main() -> None:
@@ -182,7 +186,7 @@ def main() -> None:
     parser.add_argument("--repeat-photographs", type=int, default=3, help="how often an epoch sees each of them [3]")
     parser.add_argument("--all-photographs", action="store_true", help="train on the held-out third too, for shipping")
     parser.add_argument(
-        "--stage", type=parsed_stage, action="append", metavar="SIZE:EPOCHS:FROZEN", help="may be repeated"
+        "--stage", type=parsed_stage, action="append", metavar="SIZE:EPOCHS:FROZEN[:RATE]", help="may be repeated"
     )
     parser.add_argument("--average", action="store_true", help="average the best of the last two stages")
     parser.add_argument("--seed", type=int, default=0)
@@ -209,7 +213,7 @@ def main() -> None:
             "commit": runs.commit(),
             "command": f"python models/training/train.py {shlex.join(sys.argv[1:])}",
             "seed": args.seed,
-            "stages": " ".join(":".join(map(str, one)) for one in stages),
+            "stages": " ".join(":".join(map(str, one if one[3] else one[:3])) for one in stages),
             "seconds": round(seconds),
             **counts,
             **validate(best, data, stages[-1][0]),

@@ -103,4 +103,4 @@ def test_a_calibration_that_is_none_is_refused(tmp_path: Path) -> None:
     manifest["models"][0]["calibration"] = {"temperature": 0.0}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ModelError, match=r"models\.0\.calibration\.temperature = '0\.0' is not allowed"):
-        model_store.find_calibration(folder)
+        model_store.read_manifest(folder)

@@ -135,17 +135,6 @@ def enter(folder: Path, entry: dict[str, Any], default: bool = False) -> None:
         raise StorageError(f"{file} cannot be written: {error}") from error
 
 
-def find_calibration(folder: Path, name: str = "") -> Calibration:
-    """How the scores of a model of the manifest are read; those of one that came from afar stay as they are.
-
-    Raises:
-        ModelError: the manifest cannot be read.
-    """
-    manifest = read_manifest(folder)
-    known = {model.name: model.calibration for model in manifest.models}
-    return known.get(name or manifest.default, Calibration())
-
-
 def _checked(path: Path, promised: str) -> Path:
     actual = sha256_of(path)
     if actual != promised:
