@@ -51,7 +51,7 @@ class Picture:
     @property
     def acceptable(self) -> bool:
         """Whether a machine should accept what lies there: one empty water bottle and nothing else."""
-        return len(self.items) == 1 and self.classes == (ACCEPTED,)
+        return self.kind not in TRICKS and len(self.items) == 1 and self.classes == (ACCEPTED,)
 
 
 def read(folder: Path) -> list[Picture]:
