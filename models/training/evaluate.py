@@ -20,7 +20,6 @@ import picture_sets
 from evaluation_page import write_page
 from figures import Judged
 from myrvm_core.configuration import parameters
-from myrvm_core.rules import RuleTable
 from myrvm_core.settings import validate
 from myrvm_vision.recognizer import Recognizer
 from myrvm_vision.settings import DetectorSettings
@@ -29,16 +28,16 @@ from picture_sets import PHOTOGRAPH, Picture
 from myrvm_core import paths, rules
 from myrvm_vision import recognizer
 
+SHOWN = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)  # thresholds on the terminal; the page plots all
 RANKED_FROM = 0.01  # score from which boxes count for average precision
 GOLDEN, CABINET = "models/golden", "src/myrvm_sim/myrvm_sim/pictures"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model on pictures: what was made of each, the rules that were used, and the figures."""
+    """A model on pictures: what was made of each, and the figures."""
 
     judged: tuple[Judged, ...]
-    table: RuleTable
     figures: dict[str, Any]
 
 
@@ -84,7 +83,6 @@ def evaluate(pictures: Sequence[Picture], settings: DetectorSettings) -> Evaluat
     scores, right = figures.scored(rendered)
     return Evaluation(
         judged,
-        table,
         {
             "pictures": len(rendered),
             "threshold": settings.threshold,
@@ -92,6 +90,7 @@ def evaluate(pictures: Sequence[Picture], settings: DetectorSettings) -> Evaluat
             "boxes": figures.box_figures(rendered),
             "decisions": figures.decisions(rendered),
             "slices": figures.slices(rendered),
+            "thresholds": figures.thresholds(rendered, table),
             "confusion": figures.confusion(rendered),
             "calibration_error": round(figures.reliability(scores, right).error, 4),
             "photographs": figures.photographs(judged),
@@ -112,6 +111,11 @@ def print_tables(found: dict[str, Any]) -> None:
     for name in figures.DECIDED:
         print(f"{name.replace('_', ' '):<34}{share(outcome[name])}")
     print(f"{'calibration error':<34}{found['calibration_error']:.3f}")
+    print(f"\n{'threshold':>9}{'precision':>11}{'without tricks':>16}{'recall':>9}")
+    for row in found["thresholds"]:
+        if row["threshold"] in SHOWN:
+            cells = (row["precision"], row["precision_without_tricks"], row["recall"])
+            print(f"{row['threshold']:>9}{cells[0]:>11.3f}{cells[1]:>16.3f}{cells[2]:>9.3f}")
     print(f"\n{'kind':<14}decisions")
     for kind, counts in outcome["reasons"].items():
         print(f"{kind:<14}{', '.join(f'{name} {count}' for name, count in sorted(counts.items()))}")
@@ -162,7 +166,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "figures.json").write_text(json.dumps(evaluation.figures, indent=1) + "\n", encoding="utf-8")
     page, model = args.out / "evaluation.html", args.file or args.model or "the default model"
-    write_page(page, evaluation.judged, evaluation.table, evaluation.figures, model)
+    write_page(page, evaluation.judged, evaluation.figures, model)
     print(f"\n{page}, {evaluation.figures['seconds']} s")
 
 

@@ -16,7 +16,6 @@ import numpy as np
 import picture_sets
 from figures import Judged
 from matplotlib.figure import Figure
-from myrvm_core.rules import RuleTable
 from numpy.typing import NDArray
 
 PICTURE_PX = 320  # width of a pictured failure
@@ -34,7 +33,7 @@ figure { margin: 0; width: 20rem; } figure img { width: 100%; } figcaption { fon
 """
 
 
-def write_page(file: Path, judged: Sequence[Judged], table: RuleTable, found: dict[str, Any], model: str) -> None:
+def write_page(file: Path, judged: Sequence[Judged], found: dict[str, Any], model: str) -> None:
     """Write the page over one that is there."""
     rendered = [one for one in judged if one.picture.kind != picture_sets.PHOTOGRAPH]
     failures = [(one, text) for one in judged if (text := failure(one))]
@@ -48,7 +47,7 @@ def write_page(file: Path, judged: Sequence[Judged], table: RuleTable, found: di
         "<h2>Confusion: rows what it is, columns what it was taken for</h2>", _confusion(found["confusion"]),
         _slices(found["slices"]) if found["slices"] else "",
         _photographs(found["photographs"]) if found["photographs"]["pictures"] else "",
-        "<h2>Plots</h2><div class=plots>", *_plots(rendered, table, found), "</div>",
+        "<h2>Plots</h2><div class=plots>", *_plots(rendered, found), "</div>",
         f"<h2>{len(failures)} failures of {len(judged)} pictures</h2>",
         "<p>Green: what is there. Orange: what was found. Red: found where nothing is.</p><div class=failures>",
         *(_pictured(one, text) for one, text in failures), "</div>",
@@ -178,14 +177,14 @@ def _photographs(shown: dict[str, Any]) -> str:
 # Plots
 
 
-def _plots(judged: Sequence[Judged], table: RuleTable, found: dict[str, Any]) -> list[str]:
+def _plots(judged: Sequence[Judged], found: dict[str, Any]) -> list[str]:
     scores, right = figures.scored(judged)
     if not len(scores):
         return []
     return [
         _svg(_reliability_plot(figures.reliability(scores, right))),
         _svg(_risk_plot(*figures.risk_coverage(scores, right))),
-        _svg(_threshold_plot(figures.thresholds(judged, table), float(found["threshold"]))),
+        _svg(_threshold_plot(found["thresholds"], float(found["threshold"]))),
     ]
 
 
@@ -208,8 +207,8 @@ def _risk_plot(coverage: NDArray[np.float64], risk: NDArray[np.float64]) -> Figu
 
 def _threshold_plot(rows: Sequence[dict[str, float]], used: float) -> Figure:
     figure, axes = _axes("Accepting: precision and recall by threshold", "threshold", "share")
-    for name in ("precision", "recall"):
-        axes.plot([row["threshold"] for row in rows], [row[name] for row in rows], label=name)
+    for name in ("precision", "precision_without_tricks", "recall"):
+        axes.plot([row["threshold"] for row in rows], [row[name] for row in rows], label=name.replace("_", " "))
     axes.axvline(used, color="grey", linestyle="--", linewidth=1, label=f"threshold {used}")
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
     axes.legend(loc="lower left")

@@ -94,7 +94,9 @@ def main() -> None:
         pictures += photographs.split(args.photographs)[1]
     figures = evaluate(pictures, machine_settings(model=args.name)).figures
     print_tables(figures)
-    shipped_models.change(args.name, {"figures": {name: figures[name] for name in figures if name != "seconds"}})
+    shipped_models.change(
+        args.name, {"figures": {name: figures[name] for name in figures if name not in ("seconds", "thresholds")}}
+    )
 
 
 if __name__ == "__main__":

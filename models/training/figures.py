@@ -141,7 +141,7 @@ def _average_precision(judged: Sequence[Judged]) -> dict[str, tuple[float, float
         ]  # fmt: skip
     if not results or not annotations:
         return {}
-    truth = COCO()
+    truth: Any = COCO()
     truth.dataset = {
         "images": [{"id": number} for number in range(1, len(judged) + 1)],
         "categories": [{"id": number, "name": name} for number, name in enumerate(CLASSES)],
@@ -149,7 +149,7 @@ def _average_precision(judged: Sequence[Judged]) -> dict[str, tuple[float, float
     }
     with contextlib.redirect_stdout(io.StringIO()):
         truth.createIndex()
-        evaluation = COCOeval(truth, truth.loadRes(results), "bbox")  # pyright: ignore[reportArgumentType]
+        evaluation = COCOeval(truth, truth.loadRes(results), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
     precision = evaluation.eval["precision"][:, :, :, 0, -1]  # overlaps, recalls, classes; all sizes, most boxes
@@ -293,17 +293,24 @@ def risk_coverage(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> tupl
 
 
 def thresholds(judged: Sequence[Judged], table: RuleTable) -> list[dict[str, float]]:
-    """Accept precision and recall with every threshold from 0 to 1 in steps of 0.01; where none is taken, 1 and 0."""
+    """Accepting with every threshold from 0 to 1 in steps of 0.01: precision (1 where none is taken) and recall."""
+
+    def precision(taken: Sequence[Judged]) -> float:
+        return sum(one.picture.acceptable for one in taken) / len(taken) if taken else 1.0
+
     rows: list[dict[str, float]] = []
     acceptable = sum(one.picture.acceptable for one in judged)
     for threshold in np.linspace(0.0, 1.0, 101):
         rules = replace(table, threshold=float(threshold))
-        taken = [one.picture.acceptable for one in judged if rules.decide(one.findings).reason is Reason.NONE]
+        taken = [one for one in judged if rules.decide(one.findings).reason is Reason.NONE]
         rows.append(
             {
                 "threshold": round(float(threshold), 2),
-                "precision": sum(taken) / len(taken) if taken else 1.0,
-                "recall": sum(taken) / acceptable if acceptable else 0.0,
+                "precision": round(precision(taken), 4),
+                "precision_without_tricks": round(
+                    precision([one for one in taken if one.picture.kind not in TRICKS]), 4
+                ),
+                "recall": round(sum(one.picture.acceptable for one in taken) / max(acceptable, 1), 4),
             }
         )
     return rows
