@@ -152,11 +152,11 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, action="append", help=f"may be repeated [{GOLDEN}, or the cabinet's]")
     parser.add_argument("--photographs", type=Path, help="folder of the photographs; the held-out third is used")
     parser.add_argument("--threshold", type=float, help="score from which a bottle is accepted [config/rvm.yaml]")
+    parser.add_argument("--item-score", type=float, help="score from which a box is an item [config/rvm.yaml]")
     parser.add_argument("--out", type=Path, default=paths.data() / "evaluation", help="folder for page and figures")
     args = parser.parse_args()
-    changed = {"model": args.model, "model_path": args.file}
-    if args.threshold is not None:
-        changed["threshold"] = args.threshold
+    changed = {"model": args.model, "model_path": args.file, "threshold": args.threshold, "item_score": args.item_score}
+    changed = {name: value for name, value in changed.items() if value is not None}
     settings = machine_settings(**changed)
     pictures = [picture for folder in args.pictures or [default_pictures()] for picture in picture_sets.read(folder)]
     if args.photographs is not None:
