@@ -29,19 +29,19 @@ from myrvm_sim import album, protocol, wiring
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A picture of one grey for each kind: 20, 40, 60 ... in the order of `Kind`."""
+    """A picture of one grey for each kind: 9, 18, 27 ... in the order of `Kind`."""
     folder = tmp_path_factory.mktemp("pictures")
     rows = []
     for index, kind in enumerate(Kind):
         cv2.imwrite(str(folder / f"{kind.value}_00.png"), np.full((48, 64, 3), grey(kind), np.uint8))
         rows.append({"file": f"{kind.value}_00.png", "kind": kind.value, "model_class": None, "boxes": []})
-        assert grey(kind) == 20 * (index + 1)
+        assert grey(kind) == 9 * (index + 1)
     (folder / "index.json").write_text(json.dumps(rows))
     return folder
 
 
 def grey(kind: Kind) -> int:
-    return 20 * (list(Kind).index(kind) + 1)
+    return 9 * (list(Kind).index(kind) + 1)
 
 
 @pytest.fixture
@@ -89,6 +89,8 @@ def test_the_camera_shows_the_item_while_it_is_in_the_chamber(client: CabinetCli
 def test_a_picture_file_can_be_inserted(client: CabinetClient, drawn: Path) -> None:
     assert client.insert(picture=drawn / "milk_00.png")["kind"] == "milk", "the album knows what its pictures show"
     assert mean(client) == pytest.approx(grey(Kind.MILK), abs=2)
+    client.pull_out()
+    assert client.insert(Kind.PHONE, drawn / "milk_00.png", disguised=True)["kind"] == "phone"
     client.pull_out()
     with pytest.raises(ImpossibleError, match=r"nowhere\.png is not there"):
         client.insert(picture=drawn / "nowhere.png")

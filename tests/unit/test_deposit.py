@@ -648,12 +648,22 @@ def test_an_item_that_may_have_been_exchanged_is_given_back(recorded: bool) -> N
         ((*FALL, ItemDropped(10**15 + 1), ItemEntered(5, "x"), ItemLeft()), (Ending.UNRESOLVED, Reason.LET_GO)),
         ((ItemLeft(), ItemEntered(5, "x"), *FALL), (Ending.UNRESOLVED, Reason.LET_GO)),
         ((ItemDropped(10**15), ItemDropped(10**15 + 1)), (Ending.UNRESOLVED, Reason.LET_GO)),
+        ((*FALL, ItemEntered(5, "x"), ItemLeft()), (Ending.UNRESOLVED, Reason.LET_GO)),
         ((*FALL, ItemEntered(5, "x"), ItemLeft(), ItemDropped(10**15 + 1)), (Ending.ACCEPTED, Reason.NONE)),
         ((*FALL, ItemEntered(5, "x")), (Ending.ACCEPTED, Reason.NONE)),
         ((*FALL, HandSeen(True)), (Ending.ACCEPTED, Reason.NONE)),
         ((*FALL, ItemDropped(10**15 + 1)), (Ending.ACCEPTED, Reason.NONE)),
     ],
-    ids=["pulled back", "exchanged", "beam covered", "thrown in", "eager", "eager hand", "cap falls apart"],
+    ids=[
+        "pulled back",
+        "exchanged",
+        "beam covered",
+        "pulled back at once",
+        "thrown in",
+        "eager",
+        "eager hand",
+        "cap falls apart",
+    ],
 )
 def test_what_happens_while_the_gate_moves(meanwhile: tuple[Event, ...], ending: tuple[Ending, Reason]) -> None:
     bench = Bench(evidence=True)
@@ -677,11 +687,24 @@ def test_items_that_look_alike_are_marked_and_accepted() -> None:
     bench = Bench(evidence=True)
     same = Verdict(Outcome.ACCEPTED, Reason.NONE, "mineral", 0.9, measures=ItemMeasures(fingerprint=(1.0, 2.0, 0.5)))
     other = Verdict(Outcome.ACCEPTED, Reason.NONE, "mineral", 0.9, measures=ItemMeasures(fingerprint=(2.0, 1.0, 0.5)))
-    marked = [flags(take(bench, number, verdict)) for number, verdict in enumerate([same, other, same, same, other])]
-    assert marked == [[], [], [], ["same_item"], []]
-    assert shows(bench.effects) == [(Ending.ACCEPTED, Reason.NONE)] * 5
+    verdicts = [same, other, same, same, same, same, same, other]
+    marked = [flags(take(bench, number, verdict)) for number, verdict in enumerate(verdicts)]
+    assert marked == [[]] * 6 + [["same_item"], []]
+    assert shows(bench.effects) == [(Ending.ACCEPTED, Reason.NONE)] * 8
     bench.now_s += 3600.0
     assert flags(take(bench, 9, same)) == [], "long ago"
+
+
+@pytest.mark.parametrize(("left_kg", "ending"), [(0.0, Ending.UNRESOLVED), (0.02, Ending.ACCEPTED)])
+def test_where_the_beam_says_that_something_is_left_the_scale_has_to_agree(left_kg: float, ending: Ending) -> None:
+    bench = Bench(evidence=True)
+    bench.do(ItemEntered(bench.now_ns, "deposit-1"), Weighed(bench.now_ns, 0.0), TimedOut())
+    bench.now_s += 1.0
+    bench.do(Weighed(bench.now_ns, 0.02), VerdictGiven(ACCEPTED), Stored(), ItemDropped(10**15), GateFinished(True))
+    assert bench.do(Weighed(bench.now_ns, 0.01)) == [], "not settled"
+    bench.now_s += 1.0
+    assert kinds(bench.do(Weighed(bench.now_ns, left_kg))) == [Update]
+    assert [told for told, _ in shows(bench.do(Updated()))] == [ending]
 
 
 def test_a_beam_that_never_gets_free_is_marked() -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from myrvm_hardware.drivers import Direction, EndSwitch
+from myrvm_sim.items import TRAITS
 from myrvm_sim.physics import Change, ImpossibleError, Jam, Kind, Mechanics, Place, Signal, World
 
 MECHANICS = Mechanics()
@@ -57,7 +58,7 @@ def test_an_accepted_item_falls_through_the_drop_sensor_into_the_bin(kind: Kind)
     end_s = accept(world, 1.5)
     world.advance(end_s + 1.0)
     changes = sensed(world)
-    pieces = 2 if kind is Kind.TWO else 1
+    pieces = TRAITS[kind].pieces
     assert [(change.signal, change.active) for change in changes] == [
         (Signal.ENTRY, False),
         *[(Signal.DROP, True), (Signal.DROP, False)] * pieces,
@@ -254,7 +255,7 @@ def test_laws_of_the_world(script: list) -> None:
     assert -1.0 <= world.place(1e6) <= 1.0
     dropped = {entry.item for entry in world.log if entry.what == "falling"}
     assert {item.number for item in world.items.values() if item.place is Place.BIN} == dropped
-    pieces = sum(2 if world.items[number].kind is Kind.TWO else 1 for number in dropped)
+    pieces = sum(TRAITS[world.items[number].kind].pieces for number in dropped)
     assert world.pieces_in_bin == pieces
     assert not world.levels[Signal.DROP]
     closed = [signal for signal in SWITCHES if world.levels[signal]]
@@ -303,3 +304,65 @@ def test_the_motor_has_current_only_while_its_watchdog_is_kicked() -> None:
     world.fit_watchdog(False, 3.0)
     assert world.position(4.0) is EndSwitch.BIN
     assert world.current(4.0) == MECHANICS.stalled_a
+
+
+def fallen(kind: Kind = Kind.STRING) -> tuple[World, float, int]:
+    """An item of that kind has fallen into the bin, and the gate is still open."""
+    world = World(seed=3)
+    item = world.insert(kind, 1.0)
+    at_s = run_to(world, Direction.TO_BIN, EndSwitch.BIN, 1.5) + 0.3
+    world.advance(at_s)
+    assert world.items[item.number].place is Place.BIN
+    sensed(world)
+    return world, at_s, item.number
+
+
+def test_what_hangs_on_a_string_comes_back_through_an_open_gate_past_both_sensors() -> None:
+    world, at_s, number = fallen()
+    world.pull_back(at_s)
+    world.advance(at_s + 1.0)
+    assert signals(world) == [
+        (Signal.DROP, True), (Signal.DROP, False), (Signal.ENTRY, True), (Signal.ENTRY, False),
+    ]  # fmt: skip
+    assert (world.items[number].place, world.pieces_in_bin) == (Place.CUSTOMER, 0)
+    with pytest.raises(ImpossibleError):
+        world.pull_back(at_s + 1.0)
+
+
+def test_a_gate_that_closes_keeps_what_hangs_on_a_string() -> None:
+    world, at_s, number = fallen()
+    world.drive(Direction.TO_CUSTOMER, at_s)
+    world.pull_back(at_s + 0.25)
+    run_to(world, Direction.TO_CUSTOMER, EndSwitch.CLOSED, at_s + 0.25)
+    world.advance(at_s + 2.0)
+    assert (world.items[number].place, world.pieces_in_bin) == (Place.BIN, 1)
+    assert Signal.ENTRY not in {signal for signal, _ in signals(world)}
+    with pytest.raises(ImpossibleError, match="nothing on a string"):
+        world.pull_back(at_s + 2.0)
+
+
+def test_nothing_else_can_be_pulled_back() -> None:
+    world, at_s, _ = fallen(Kind.MINERAL)
+    with pytest.raises(ImpossibleError, match="nothing on a string"):
+        world.pull_back(at_s)
+
+
+def test_what_is_thrown_in_behind_an_open_gate_falls_past_both_sensors() -> None:
+    world, at_s, _ = fallen(Kind.MINERAL)
+    thrown = world.throw_in(Kind.NON_MINERAL, at_s)
+    world.advance(at_s + 1.0)
+    assert signals(world) == [
+        (Signal.ENTRY, True), (Signal.ENTRY, False), (Signal.DROP, True), (Signal.DROP, False),
+    ]  # fmt: skip
+    assert (world.items[thrown.number].place, world.pieces_in_bin) == (Place.BIN, 2)
+
+
+def test_nothing_is_thrown_through_a_closed_gate() -> None:
+    with pytest.raises(ImpossibleError, match="not open to the bin"):
+        World(seed=1).throw_in(Kind.CAN, 1.0)
+
+
+@pytest.mark.parametrize(("kind", "lighter_kg", "heavier_kg"), [(Kind.PAPER, 0.006, 1.0), (Kind.PHONE, 1.0, 0.12)])
+def test_what_only_looks_like_a_bottle_does_not_weigh_as_much(kind: Kind, lighter_kg: float, heavier_kg: float) -> None:
+    weight_kg = World(seed=2).insert(kind, 1.0).weight_kg
+    assert weight_kg < lighter_kg or weight_kg > heavier_kg

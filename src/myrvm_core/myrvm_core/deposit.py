@@ -20,6 +20,7 @@ from myrvm_core.evidence_table import EvidenceTable, Finding
 from myrvm_core.item_facts import PICTURE_REASONS, WEIGHT_FACTS, RecentItems, Scale, Story, facts, late_facts
 from myrvm_core.verdict import Outcome, Reason, Verdict
 
+MOVEMENT_S = 20.0  # a scale that told something so lately works
 COMPLETIONS = 3  # transitions without an event that may follow one event
 
 
@@ -72,6 +73,7 @@ class Timing:
     record_s: float = 8.0
     gate_s: float = 8.0
     drop_s: float = 1.5  # end of the gate's movement to the drop sensor
+    reweigh_s: float = 1.5  # until the scale has settled behind an item that fell without leaving the entry's beam
     confirm_s: float = 0.15  # end of the gate's movement to the last edge of what happened during it
     rewrite_s: float = 2.0  # write the end of a deposit again when the disk does not answer
     clear_s: float = 10.0  # the customer takes the item out
@@ -309,6 +311,7 @@ class Deposit:
     stage: Stage | None = None
     returns: int = 0
     story: Story = field(default_factory=Story)
+    left: Scale = field(default_factory=Scale)  # what the scale shows when the gate has closed
     waited: bool = False  # long enough for the scale and the customer's hand
     flags: set[str] = field(default_factory=set[str])
 
@@ -446,6 +449,8 @@ class DepositMachine:
         elif isinstance(event, Weighed):
             if not moving:
                 self.scale.add(event.at_ns, event.weight_kg, self.now_s)
+            elif item is not None and not self.gate_busy:
+                item.left.add(event.at_ns, event.weight_kg, self.now_s)
         elif isinstance(event, HandSeen):
             if self.hand and not event.inside:
                 self.scale.begin(self.now_ns + round(self.timing.weigh_after_s * 1e9))
@@ -462,7 +467,7 @@ class DepositMachine:
         if verdict.outcome is not Outcome.ACCEPTED:
             return self.table.mark(known)
         if item.moved:  # a hand may bring the next one by now
-            known |= {"hand": "", **late_facts(item.story, self.taken_since_free + 1)}
+            known |= {"hand": "", **late_facts(item.story, item.left, self.taken_since_free + 1)}
         return self.table.judge(known)
 
     def _mark(self, verdict: Verdict) -> list[Effect]:
@@ -679,6 +684,11 @@ class DepositMachine:
             item.verdict = replace(item.verdict, outcome=Outcome.REJECTED, reason=Reason.GATE_FAILED)
         return [Update(item.deposit_id, stage)]
 
+    def weigh_what_is_left(self, _event: Event | None) -> list[Effect]:
+        """The entry's beam says that something is still there: so must the scale."""
+        self._item().left.begin(self.now_ns + round(self.timing.weigh_after_s * 1e9))
+        return []
+
     def confirm(self, _event: Event | None) -> list[Effect]:
         """The item has fallen, and the gate has closed: it counts, unless what happened meanwhile speaks against it."""
         item = self._item()
@@ -747,6 +757,15 @@ def _unsteady(machine: DepositMachine, _event: Event | None) -> bool:
         return False
     weight = machine.table.asks_for(*WEIGHT_FACTS) and machine.scale.owes(machine.now_s)
     return weight or (bool(machine.hand) and machine.table.asks_for("hand"))
+
+
+def _never_left(machine: DepositMachine, _event: Event | None) -> bool:
+    item, asked = machine.current, machine.table.asks_for("weight_left_kg")
+    return asked and item is not None and item.story.left == 0 and machine.now_s - machine.scale.heard_s < MOVEMENT_S
+
+
+def _weighed_again(machine: DepositMachine, _event: Event | None) -> bool:
+    return machine.current is not None and machine.current.left.weight_kg is not None
 
 
 def _watched(machine: DepositMachine, _event: Event | None) -> bool:
@@ -912,7 +931,10 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition((_S.ACCEPTING,), ItemDropped, _S.SETTLING, _M.confirm, _dropped_on_record, "on record"),
     Transition((_S.RETURNING, _S.CLEARING), ItemDropped, _S.SETTLING, _settle(Stage.TAKEN), _dropped_on_record,
                "on record"),
+    Transition((_S.CONFIRMING,), GateFinished, _S.CONFIRMING, _M.weigh_what_is_left, _never_left, "item present?",
+               allowed="reweigh_s"),
     Transition((_S.CONFIRMING,), GateFinished, _S.CONFIRMING, allowed="confirm_s"),
+    Transition((_S.CONFIRMING,), Weighed, _S.SETTLING, _M.confirm, _weighed_again),
     Transition((_S.CONFIRMING,), TimedOut, _S.SETTLING, _M.confirm),
     Transition((_S.ACCEPTING,), GateFinished, _S.ACCEPTING, allowed="drop_s"),
     Transition((_S.ACCEPTING,), TimedOut, _S.RETURNING, _M.give_back, _present, "item present"),

@@ -48,6 +48,7 @@ FACTS: dict[str, Fact] = {
     "length_m": Fact("along its longer axis"),
     "width_m": Fact("across it"),
     "slenderness": Fact("length by width"),
+    "taper": Fact("width of the narrower end by that of the body: a bottle has a neck"),
     "volume_l": Fact("of a bottle with such an outline"),
     "crush": Fact("0 as new .. 1 flat"),
     "fill": Fact("share of the inside that holds liquid, 0 .. 1"),
@@ -69,7 +70,10 @@ FACTS: dict[str, Fact] = {
     "left": Fact("times the entry's beam got free in this movement of the gate", late=True),
     "entered_before_fall": Fact("times the entry's beam was broken anew before the fall", late=True),
     "entered_after_fall": Fact("times it was broken anew between the fall and the closing of the gate", late=True),
-    "rose": Fact("times the fall's beam and then the entry's was broken after the fall", late=True),
+    "rose": Fact(
+        "things that came up again after the fall: they passed the entry, and neither fell nor stayed", late=True
+    ),
+    "weight_left_kg": Fact("on the scale when the gate has closed, where the entry's beam never got free", late=True),
     "taken_since_free": Fact("items taken since the entry's beam was free last, with this one", late=True),
     # time
     "since_last_s": Fact("since the last item was taken"),

@@ -18,6 +18,7 @@ from myrvm_core.verdict import Reason, Verdict
 WEIGHTS = 32  # samples of one item
 SILENT_S = 2.0  # a scale that tells nothing for so long is not waited for
 PICTURE_REASONS = (Reason.PICTURE_DARK, Reason.PICTURE_OVEREXPOSED, Reason.PICTURE_BLURRED, Reason.NO_PICTURE)
+END, BODY = 0.06, (0.25, 0.35, 0.45, 0.55, 0.65, 0.75)  # places along an outline, of its length
 WEIGHT_FACTS = ("weight_kg", "weight_spread_kg", "heft_kg_per_l", "weight_deviation")
 
 
@@ -30,7 +31,14 @@ class Story:
     left: int = 0
     entered_before_fall: int = 0
     entered_after_fall: int = 0
-    rose: int = 0
+    risen: int = 0  # came past the sensor above the bin first
+    left_again: int = 0
+    fell_again: int = 0
+
+    @property
+    def rose(self) -> int:
+        """What came up again after the fall: a thing that is put in falls, or stays."""
+        return max(self.risen, self.left_again - self.fell_again)
 
     def note_entered(self, moved: bool) -> None:
         """The entry's beam is broken anew; `moved`: the gate has been told to take the item."""
@@ -40,15 +48,17 @@ class Story:
             self.entered_before_fall += 1
         else:
             self.entered_after_fall += 1
-            self.rose += self.falls > 1
+            self.risen += self.falls > 1 and not self.fell_again
 
     def note_fall(self) -> None:
         """Something passes the sensor above the bin, one way or the other."""
         self.falls += 1
+        self.fell_again += self.entered_after_fall > 0
 
     def note_left(self) -> None:
         """The entry's beam is free, after the gate was told to take the item."""
         self.left += 1
+        self.left_again += self.entered_after_fall > 0
 
 
 @dataclass
@@ -157,6 +167,7 @@ def facts(
         "length_m": measures.length_m,
         "width_m": measures.width_m,
         "slenderness": _ratio(measures.length_m, measures.width_m),
+        "taper": taper(measures.outline_px) if measures.fingerprint else math.nan,  # else it may be cut by the edge
         "volume_l": measures.volume_l,
         "crush": measures.crush,
         "fill": measures.fill,
@@ -179,9 +190,10 @@ def facts(
     return found
 
 
-def late_facts(story: Story, taken_since_free: int) -> Facts:
-    """What is known in addition when the gate has closed."""
+def late_facts(story: Story, scale: Scale, taken_since_free: int) -> Facts:
+    """What is known in addition when the gate has closed; `scale` then, not before."""
     return {
+        "weight_left_kg": math.nan if scale.weight_kg is None else scale.weight_kg,
         "falls": story.falls,
         "left": story.left,
         "entered_before_fall": story.entered_before_fall,
@@ -189,6 +201,49 @@ def late_facts(story: Story, taken_since_free: int) -> Facts:
         "rose": story.rose,
         "taken_since_free": taken_since_free,
     }
+
+
+def taper(outline_px: Sequence[float]) -> float:
+    """Width of the narrower end of an outline by that of its body; NaN where there is no such outline.
+
+    Args:
+        outline_px: x and y of its corners in turn.
+    """
+    corners = list(zip(outline_px[::2], outline_px[1::2], strict=False))
+    turned = _along_the_axis(corners)
+    if not turned:
+        return math.nan
+    first, last = min(x for x, _ in turned), max(x for x, _ in turned)
+    widths = [_width(turned, first + place * (last - first)) for place in (END, *BODY, 1.0 - END)]
+    return _ratio(min(widths[0], widths[-1]), sorted(widths[1:-1])[-2])
+
+
+def _along_the_axis(corners: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The corners seen from the centre of the area, its longer axis along x; none of an outline without area."""
+    pairs = list(zip(corners, corners[1:] + corners[:1], strict=True))
+    area = math.fsum(x * w - u * y for (x, y), (u, w) in pairs) / 2.0
+    if len(corners) < 3 or abs(area) < 1.0:
+        return []
+    left = math.fsum((x + u) * (x * w - u * y) for (x, y), (u, w) in pairs) / (6.0 * area)
+    top = math.fsum((y + w) * (x * w - u * y) for (x, y), (u, w) in pairs) / (6.0 * area)
+    moved = [((x - left, y - top), (u - left, w - top)) for (x, y), (u, w) in pairs]
+    # Second moments of the area: its longer axis is where it reaches furthest.
+    xx = math.fsum((x * x + x * u + u * u) * (x * w - u * y) for (x, y), (u, w) in moved) / 12.0 / area
+    yy = math.fsum((y * y + y * w + w * w) * (x * w - u * y) for (x, y), (u, w) in moved) / 12.0 / area
+    xy = math.fsum((x * w + 2.0 * x * y + 2.0 * u * w + u * y) * (x * w - u * y) for (x, y), (u, w) in moved)
+    turn = math.atan2(2.0 * xy / 24.0 / area, xx - yy) / 2.0
+    cosine, sine = math.cos(turn), math.sin(turn)
+    return [(x * cosine + y * sine, y * cosine - x * sine) for (x, y), _ in moved]
+
+
+def _width(corners: list[tuple[float, float]], at: float) -> float:
+    """Of an outline across x, between its outermost crossings there."""
+    crossings = [
+        y + (w - y) * (at - x) / (u - x)
+        for (x, y), (u, w) in zip(corners, corners[1:] + corners[:1], strict=True)
+        if (x - at) * (u - at) < 0.0
+    ]
+    return max(crossings) - min(crossings) if crossings else 0.0
 
 
 def _ratio(value: float, by: float) -> float:

@@ -26,6 +26,8 @@ class DepositSettings(Settings):
     record_s: float = setting(8.0, "Longest wait for the record to be on disk.", unit="s", minimum=0.5, maximum=60)
     gate_s: float = setting(8.0, "Longest wait for a movement of the gate.", unit="s", minimum=0.5, maximum=60)
     drop_s: float = setting(1.5, "End of the gate's movement to the drop sensor.", unit="s", minimum=0.1, maximum=10)
+    reweigh_s: float = setting(1.5, "Longest wait for the scale behind an item that fell without leaving the entry's"
+                               " beam.", unit="s", minimum=0.1, maximum=30)  # fmt: skip
     confirm_s: float = setting(0.15, "End of the gate's movement to the last edge of what happened during it.",
                                unit="s", minimum=0, maximum=5)  # fmt: skip
     rewrite_s: float = setting(2.0, "Write a deposit's end again when the disk does not answer.", unit="s",

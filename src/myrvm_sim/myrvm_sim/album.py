@@ -16,7 +16,7 @@ import numpy as np
 from myrvm_core.errors import SettingsError
 from numpy.typing import NDArray
 
-from myrvm_sim.items import Item, Kind
+from myrvm_sim.items import LOOKS_LIKE, Item, Kind
 
 PICTURES = Path(__file__).resolve().parent / "pictures"
 HEIGHT_PX, WIDTH_PX = 480, 640
@@ -53,6 +53,8 @@ class Album:
                 self._files.setdefault(row["kind"], []).append(row["file"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SettingsError(f"{file} is no list of pictures: {error!r}") from error
+        for kind, other in LOOKS_LIKE.items():
+            self._files.setdefault(kind.value, self._files.get(other.value, []))
         if missing := [kind.value for kind in Kind if not self._files.get(kind.value)]:
             raise SettingsError(f"{file} has no picture of {', '.join(missing)}")
 
@@ -68,7 +70,7 @@ class Album:
         """The kind that a picture of this album shows; None for any other."""
         if picture.resolve().parent == self._folder.resolve():
             for kind, files in self._files.items():
-                if picture.name in files:
+                if picture.name in files and kind in list(Kind):
                     return Kind(kind)
         return None
 

@@ -226,12 +226,16 @@ class Handler(socketserver.BaseRequestHandler):
         match request:
             case protocol.Insert(kind=kind, picture=""):
                 return {"item": self._cabinet.item(world.insert(kind, now_s))}
-            case protocol.Insert(kind=kind, picture=picture):
+            case protocol.Insert(kind=kind, picture=picture, disguised=disguised):
                 album.load(Path(picture))
-                kind = self._cabinet.album.kind_of(Path(picture)) or kind
+                kind = kind if disguised else self._cabinet.album.kind_of(Path(picture)) or kind
                 return {"item": self._cabinet.item(world.insert(kind, now_s, str(Path(picture).resolve())))}
             case protocol.PullOut():
                 return {"item": self._cabinet.item(world.pull_out(now_s))}
+            case protocol.PullBack():
+                return {"item": self._cabinet.item(world.pull_back(now_s))}
+            case protocol.ThrowIn(kind=kind):
+                return {"item": self._cabinet.item(world.throw_in(kind, now_s))}
             case protocol.Door(opened=opened):
                 world.set_door(opened, now_s)
             case protocol.PowerFail(failing=failing):

@@ -103,14 +103,25 @@ class CabinetClient:
 
     # For people
 
-    def insert(self, kind: Kind = Kind.MINERAL, picture: Path | None = None) -> protocol.Answer:
-        """Put an item in. Raises ImpossibleError when there is no room or the gate is not closed."""
-        request = protocol.Insert(kind=kind, picture=str(picture.resolve()) if picture else "")
+    def insert(
+        self, kind: Kind = Kind.MINERAL, picture: Path | None = None, disguised: bool = False
+    ) -> protocol.Answer:
+        """Put an item in; a disguised one looks as `picture`. Raises ImpossibleError when there is no room for it."""
+        shown = str(picture.resolve()) if picture else ""
+        request = protocol.Insert(kind=kind, picture=shown, disguised=disguised)
         return self._do(request)["item"]
 
     def pull_out(self) -> protocol.Answer:
         """Take the item out of the chamber again. Raises ImpossibleError when there is none."""
         return self._do(protocol.PullOut())["item"]
+
+    def pull_back(self) -> protocol.Answer:
+        """Pull the item on a string out of the bin. Raises ImpossibleError when it cannot come back."""
+        return self._do(protocol.PullBack())["item"]
+
+    def throw_in(self, kind: Kind = Kind.NON_MINERAL) -> protocol.Answer:
+        """Put an item in while the gate is open. Raises ImpossibleError when it is not."""
+        return self._do(protocol.ThrowIn(kind=kind))["item"]
 
     def set_door(self, opened: bool) -> None:
         """Open or close the service door."""

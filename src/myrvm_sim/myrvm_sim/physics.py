@@ -48,6 +48,7 @@ class Mechanics:
     drop_height_m: float = 0.30
     drop_hold_s: float = 0.06  # the drop sensor stretches its pulse to this
     piece_gap_s: float = 0.15  # between two pieces that fall together
+    pull_s: tuple[float, float] = (0.15, 0.35)  # a bottle on a string, from the bin up into the chamber
     reaction_s: tuple[float, float] = (0.3, 0.9)  # item on the tray to the customer's hand
     take_s: float = 0.3  # the hand is in the gate for this long
     bin_capacity: int = 200
@@ -275,18 +276,8 @@ class World:
             raise ImpossibleError(f"item {other.number} ({other.kind.value}) is still in the {other.place.value}")
         if self.position(self._now_s) is not EndSwitch.CLOSED or self.moving:
             raise ImpossibleError("the gate is not closed")
+        item = self._new(kind, picture, Place.CHAMBER)
         traits = TRAITS[kind]
-        item = Item(
-            number=len(self.items) + 1,
-            kind=kind,
-            weight_kg=self._random.uniform(*traits.weight_kg),
-            length_m=self._random.uniform(*traits.length_m),
-            diameter_m=self._random.uniform(*traits.diameter_m),
-            place=Place.CHAMBER,
-            inserted_s=self._now_s,
-            picture=picture,
-        )
-        self.items[item.number] = item
         self._present = item.number
         self._record("inserted", item.number, kind.value)
         if kind is Kind.HAND:
@@ -294,6 +285,21 @@ class World:
         self._set(Signal.ENTRY, True)
         if traits.stays_s:
             self._after(self._random.uniform(*traits.stays_s), lambda: self._leave(item.number))
+        return item
+
+    def _new(self, kind: Kind, picture: str, place: Place) -> Item:
+        traits = TRAITS[kind]
+        item = Item(
+            number=len(self.items) + 1,
+            kind=kind,
+            weight_kg=self._random.uniform(*traits.weight_kg),
+            length_m=self._random.uniform(*traits.length_m),
+            diameter_m=self._random.uniform(*traits.diameter_m),
+            place=place,
+            inserted_s=self._now_s,
+            picture=picture,
+        )
+        self.items[item.number] = item
         return item
 
     def pull_out(self, now_s: float) -> Item:
@@ -308,6 +314,55 @@ class World:
             raise ImpossibleError("there is no item in the chamber that could be pulled out")
         self._leave(item.number)
         return self.items[item.number]
+
+    def pull_back(self, now_s: float) -> Item:
+        """The customer pulls the item on a string up again, past both sensors: as long as the gate is open behind it.
+
+        It lies in the bin all the same if the flap closes before it has come through.
+
+        Raises:
+            ImpossibleError: nothing on a string is in the bin, or the gate is closed.
+        """
+        self.advance(now_s)
+        item = next((item for item in reversed(self.items.values()) if item.kind is Kind.STRING), None)
+        if item is None or item.place is not Place.BIN or self._home():
+            raise ImpossibleError("nothing on a string is in the bin behind an open gate")
+        duration_s = self._random.uniform(*self.mechanics.pull_s)
+        self._record("pulled", item.number, item.kind.value)
+        self._put(item.number, Place.FALLING)
+        self.pass_drop(0.2 * duration_s)
+        self._after(0.7 * duration_s, lambda: self._emerge(item.number))
+        return item
+
+    def _emerge(self, number: int) -> None:
+        """What was pulled has come up to the flap."""
+        if self._home():
+            self._put(number, Place.BIN)
+            self.pass_drop(0.1)
+            return
+        self.pieces_in_bin -= 1
+        self._put(number, Place.CUSTOMER)
+        self._set(Signal.ENTRY, True)
+        self._after(0.1, lambda: self._set(Signal.ENTRY, False))
+
+    def throw_in(self, kind: Kind, now_s: float) -> Item:
+        """Put an item in while the gate is open to the bin: it falls through, past both sensors.
+
+        Raises:
+            ImpossibleError: the gate is not open to the bin.
+        """
+        self.advance(now_s)
+        if self._home() or self._motion.at(self._now_s) > 0.0:
+            raise ImpossibleError("the gate is not open to the bin")
+        item = self._new(kind, "", Place.FALLING)
+        self._record("thrown in", item.number, kind.value)
+        self._set(Signal.ENTRY, True)
+        self._after(0.06, lambda: self._set(Signal.ENTRY, False))
+        self._fall(item, 0.06)
+        return item
+
+    def _home(self) -> bool:
+        return abs(self._motion.at(self._now_s)) <= self.mechanics.home_width
 
     def set_door(self, opened: bool, now_s: float) -> None:
         """Open or close the service door; opening it lets the technician empty the bin (`empty_bin`)."""
@@ -482,13 +537,25 @@ class World:
             return
         self._put(item.number, Place.FALLING)
         self._set(Signal.ENTRY, False)
+        self._fall(item, 0.0)
+
+    def _fall(self, item: Item, from_s: float) -> None:
         # Free fall from the flap's edge; the thicker item breaks the beam earlier.
         fall_s = (2.0 * (self.mechanics.drop_height_m - item.diameter_m) / GRAVITY_M_S2) ** 0.5
         pulse_s = max(self.mechanics.drop_hold_s, item.diameter_m / (GRAVITY_M_S2 * fall_s))
         for piece in range(TRAITS[item.kind].pieces):
-            begin_s = fall_s + piece * self.mechanics.piece_gap_s
+            begin_s = from_s + fall_s + piece * self.mechanics.piece_gap_s
             self._after(begin_s, lambda: self._drop(item.number))
             self._after(begin_s + pulse_s, self._dropped)
+
+    def pass_drop(self, from_s: float = 0.0) -> None:
+        """Something that is no item of its own passes the sensor above the bin, such as a cap, or what is pulled up."""
+        self._after(from_s, self._in_drop)
+        self._after(from_s + self.mechanics.drop_hold_s, self._dropped)
+
+    def _in_drop(self) -> None:
+        self._falling += 1
+        self._set(Signal.DROP, True)
 
     def _drop(self, number: int) -> None:
         self._falling += 1

@@ -43,17 +43,34 @@ class Picture(_Request):
 
 
 class Insert(_Request):
-    """Put an item in: of a kind, or what a picture file shows. `item`: see Truth."""
+    """Put an item in: of a kind, or what a picture file shows. `item`: see Truth.
+
+    `disguised`: it is of that kind, whatever the picture shows.
+    """
 
     do: Literal["insert"] = "insert"
     kind: Kind = Kind.MINERAL
     picture: str = Field(default="", max_length=4096)
+    disguised: bool = False
 
 
 class PullOut(_Request):
     """The customer takes the item out of the chamber again. `item`: see Truth."""
 
     do: Literal["pull_out"] = "pull_out"
+
+
+class PullBack(_Request):
+    """The customer pulls the item on a string out of the bin, behind an open gate. `item`: see Truth."""
+
+    do: Literal["pull_back"] = "pull_back"
+
+
+class ThrowIn(_Request):
+    """Put an item in while the gate is open to the bin. `item`: see Truth."""
+
+    do: Literal["throw_in"] = "throw_in"
+    kind: Kind = Kind.NON_MINERAL
 
 
 class Door(_Request):
@@ -179,7 +196,9 @@ class Log(_Request):
     do: Literal["log"] = "log"
 
 
-ForPeople: TypeAlias = Insert | PullOut | Door | Hand | Emergency | Stick | Bin | Camera | Room | Truth | Log
+ForPeople: TypeAlias = (
+    Insert | PullOut | PullBack | ThrowIn | Door | Hand | Emergency | Stick | Bin | Camera | Room | Truth | Log
+)
 Faults: TypeAlias = PowerFail | Stuck | Chatter | Glitch | ChipPlugged | ChipTrouble | Power | Temperature
 Request: TypeAlias = Picture | ForPeople | Faults
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="do")])
