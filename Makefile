@@ -5,7 +5,7 @@ SETUP := $(PYTHON) deploy/desk/setup.py
 IN_DESK := . .venv/desk.sh &&
 CODE := src deploy launch tests models
 
-.PHONY: help setup demo desk test lint format bench eval powercut kills chaos soak fleet device-vm lock clean
+.PHONY: help setup demo desk test lint format bench bench-vision eval powercut kills chaos soak fleet device-vm lock clean
 
 help:  ## List the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 10
@@ -34,11 +34,15 @@ format:  ## Format the code
 
 bench:  ## Print the tables of figures, each with its peer in the same run
 	@$(SETUP) dev torch
-	@$(IN_DESK) for bench in tests/bench/bench_*.py; do echo "== $$bench"; python $$bench || exit 1; done
+	@$(IN_DESK) for bench in tests/bench/bench_[!v]*.py; do echo "== $$bench"; python $$bench || exit 1; done
 
 eval:  ## Measure the shipped model on the golden set; ends with var/evaluation/evaluation.html, every failure pictured
 	@$(SETUP) dev
 	@$(IN_DESK) python models/training/evaluate.py $(ARGS)
+
+bench-vision:  ## Speed and accuracy of recognition: stages, engines, sizes, int8, the verdict, ultralytics (10 min)
+	@$(SETUP) dev torch
+	@$(IN_DESK) python tests/bench/bench_vision.py $(ARGS)
 
 powercut:  ## Cut the power 1,000 times in process and 100 times with real processes, audit; show that a sync left out is seen
 	@$(SETUP) dev

@@ -16,6 +16,7 @@ import onnx
 import psutil
 import pytest
 import toy_network
+from myrvm_cloud.config_update import patchable
 from myrvm_core.errors import ModelError, SettingsError
 from myrvm_core.rules import RuleTable
 from myrvm_vision.engine import EngineOptions, make_engine
@@ -252,6 +253,10 @@ def test_an_engine_that_is_built_elsewhere_is_refused(folder: Path, monkeypatch:
         folder, name=str(file)
     )
     assert (gpu.blocks, gpu.streams) == ({}, set())
+
+
+def test_what_a_model_is_trusted_by_is_not_changed_from_afar() -> None:
+    assert not any(patchable("detector", name) for name in ("engine_proof", "trusted_dir", "model_path", "engine"))
 
 
 def test_memory_returns_to_what_it_was_over_many_exchanges(folder: Path) -> None:
