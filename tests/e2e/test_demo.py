@@ -52,6 +52,7 @@ def test_twelve_items_and_the_accounts_agree(folder: Path, environment: dict[str
     assert [incident["incident"] for incident in report["incidents"]] == ["jam", "hand", "kill", "power cut"]
     assert all(incident["survived"] for incident in report["incidents"])
     assert any(item["recovered"] for item in report["items"]), "told after the restart"
+    assert (report["tricks"], report["tricks_paid"]) == (1, 0)
     assert report["figures"]["server_down_s"] > 0
     assert not list(folder.glob("myrvm-demo-*")), "nothing is left behind"
 

@@ -52,6 +52,20 @@ def test_an_incident_that_hurts_is_no_success() -> None:
         assert report.agrees is survived
 
 
+@pytest.mark.parametrize("count", [8, 12, 40, 100])
+@pytest.mark.parametrize("seed", range(5))
+def test_every_plan_has_one_trick(count: int, seed: int) -> None:
+    (trick,) = [step for step in plan(count, seed) if step.disguised]
+    assert (trick.kind, trick.incident) == (Kind.NOT_EMPTY, None)
+
+
+def test_tricks_are_counted() -> None:
+    full = replace(BAD, kind="not_empty", disguised=True)
+    assert Report([GOOD, full], [CREDIT]).tricks == (0, 1)
+    paid = replace(full, outcome=ACCEPTED, place="bin", points=10)
+    assert Report([GOOD, paid], [CREDIT, Credit("d2", "alice", 10)]).tricks == (1, 1)
+
+
 def test_wrong_verdicts_are_counted_and_do_not_disturb_the_accounts() -> None:
     taken = replace(BAD, outcome=ACCEPTED, place="bin", points=10)
     refused = replace(GOOD, outcome=RETURNED, place="customer")

@@ -26,6 +26,7 @@ from rich.progress import Progress
 from myrvm_core import paths
 from myrvm_sim import demo_tables, stay
 from myrvm_sim.afar import Afar
+from myrvm_sim.album import PICTURES
 from myrvm_sim.customer import READY_STATES, Customer
 from myrvm_sim.demo_report import ACCEPTED, DONATIONS, RETURNED, UNRESOLVED, Figures, Report, Row
 from myrvm_sim.desk import Desk, Options, desk
@@ -116,7 +117,8 @@ class Demo:
         account = self._session.account_id if self._session and self._session.account_id else DONATIONS
         if self._session and self._session.kind == Session.KIND_VOUCHER:
             account = UNCLAIMED  # until the voucher is redeemed
-        item = self._desk.cabinet.insert(step.kind)
+        disguise = next(iter(sorted(PICTURES.glob("mineral_*")))) if step.disguised else None
+        item = self._desk.cabinet.insert(step.kind, disguise, disguised=step.disguised)
         deposits: list[str] = []
         self._items.append((step, item["number"], account, deposits))
         try:
@@ -165,7 +167,7 @@ class Demo:
         self._afar.redeem()
 
     def _row(self, step: Step, item: dict, account: str, deposits: list[str]) -> Row:
-        row = Row(step.number, step.kind.value, account, place=item["place"])
+        row = Row(step.number, step.kind.value, account, place=item["place"], disguised=step.disguised)
         if not deposits:
             return row
         result = self._customer.results[deposits[0]]
@@ -184,6 +186,7 @@ class Demo:
             latency_s=None if decided_ns is None else (decided_ns - since_epoch_ns(item["inserted_ns"])) / 1e9,
             points=result.points,
             recovered=result.recovered,
+            disguised=step.disguised,
         )
 
     def _report(self, duration_s: float) -> Report:

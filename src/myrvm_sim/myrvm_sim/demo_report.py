@@ -30,6 +30,7 @@ class Row:
     latency_s: float | None = None
     points: int = 0
     recovered: bool = False
+    disguised: bool = False  # it looks like an empty bottle of mineral water
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,12 @@ class Report:
     def wrongly_accepted(self) -> list[int]:
         """Items that are no single empty mineral-water bottle, and were accepted."""
         return [row.number for row in self.rows if row.kind != "mineral" and row.outcome == ACCEPTED]
+
+    @property
+    def tricks(self) -> tuple[int, int]:
+        """Items that look like an empty bottle and are none: those that were accepted, and all."""
+        disguised = [row for row in self.rows if row.disguised]
+        return sum(row.outcome == ACCEPTED for row in disguised), len(disguised)
 
     @property
     def wrongly_refused(self) -> list[int]:

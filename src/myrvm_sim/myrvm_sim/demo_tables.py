@@ -19,6 +19,7 @@ def line(row: Row, count: int) -> str:
     """One item while the demo runs."""
     seen = f"{row.class_name} {row.score:.2f}" if row.class_name else ""
     again = ", told after the restart" if row.recovered else ""
+    again += ", though it looked like an empty bottle" if row.disguised else ""
     return f"[{row.number:3}/{count}] {row.kind:11} {row.outcome or 'NO RESULT':10} {row.reason}{again} {seen}".rstrip()
 
 
@@ -53,6 +54,8 @@ def write(file: Path, report: Report) -> None:
         "wrong_places": report.wrong_places,
         "untold": report.untold,
         "wrongly_accepted": report.wrongly_accepted,
+        "tricks_paid": report.tricks[0],
+        "tricks": report.tricks[1],
         "wrongly_refused": report.wrongly_refused,
         "troubles": report.troubles,
         "figures": {**asdict(report.figures), "latency_p50_s": p50, "latency_p95_s": p95},
@@ -73,7 +76,7 @@ def _items(report: Report) -> Table:
         wrong = row.number in report.wrongly_accepted or row.number in report.wrongly_refused
         table.add_row(
             str(row.number),
-            row.kind,
+            f"{row.kind}, disguised" if row.disguised else row.kind,
             row.outcome or "-",
             row.reason if row.outcome != ACCEPTED else "",
             row.place,
@@ -126,6 +129,7 @@ def _figures(report: Report) -> Table:
         ("credited wrongly", len(report.wrong_credits)),
         ("in the bin / shown as accepted", f"{in_bin} / {len(report.shown)}"),
         ("wrongly accepted / wrongly refused", f"{len(report.wrongly_accepted)} / {len(report.wrongly_refused)}"),
+        ("tricks that paid / tried", f"{report.tricks[0]} / {report.tricks[1]}"),
         ("graph start to serving", f"{figures.graph_start_s:.1f} s"),
         ("item in to verdict, p50 / p95", f"{p50:.2f} / {p95:.2f} s"),
         ("peak memory of the graph (PSS)", f"{figures.peak_memory_mb:.0f} MB"),

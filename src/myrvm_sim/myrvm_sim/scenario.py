@@ -1,4 +1,4 @@
-"""What the demo plays: items of all kinds in a seeded order, two customers and a donation, an outage, incidents."""
+"""What the demo plays: items of all kinds in a seeded order, customers, a donation, an outage, incidents, a trick."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ class Step:
     customer: str | None = None  # a new session: account name, STRANGER, empty for a donation; None: it goes on
     server_down: bool | None = None  # the server goes down, or comes back
     incident: Incident | None = None  # as soon as the gate takes an item, this one or a later one
+    disguised: bool = False  # a trick: it looks like an empty bottle of mineral water
 
 
 def plan(count: int, seed: int) -> list[Step]:
@@ -76,10 +77,14 @@ def plan(count: int, seed: int) -> list[Step]:
             if kinds[place] is Kind.MINERAL and (place == index or place not in incidents)
         )
         kinds[index], kinds[other] = kinds[other], kinds[index]
+    # One trick: the first full bottle looks like an empty one. In a short play another item has to be it.
+    places = [place for place in range(1, count) if place not in incidents and kinds[place] is not Kind.MINERAL]
+    trick = next((place for place in places if kinds[place] is Kind.NOT_EMPTY), places[0] if places else 1)
+    kinds[trick] = Kind.NOT_EMPTY
     begins = {STRANGER_FROM: STRANGER, DONATION_FROM: "", BUDI_FROM: "budi"}
     sessions = {0: "alice", **{int(count * share): customer for share, customer in begins.items()}}
     server = {int(count * SERVER_DOWN): True, int(count * SERVER_UP): False}
     return [
-        Step(index + 1, kind, sessions.get(index), server.get(index), incidents.get(index))
+        Step(index + 1, kind, sessions.get(index), server.get(index), incidents.get(index), index == trick)
         for index, kind in enumerate(kinds[:count])
     ]
