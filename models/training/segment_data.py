@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+PARTS = ("liquid", "cap", "label", "other")  # maps beside the outline; other: what is another item
+FIGURES = ("crush", "fill", "cap")  # of the whole item, 0 .. 1
 CAP, LABEL, LIQUID = 192, 64, 127  # a mask's blue is a cap from the first, a label from the second; its green is liquid
 SMALLEST_PX = 60  # an outline of fewer pixels is not asked for
 

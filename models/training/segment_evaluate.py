@@ -1,6 +1,7 @@
 """How good the outlines are, and how wrong each measure is that is taken from them, on pictures never trained on.
 
-python models/training/segment_evaluate.py --pictures DATA/test [--segmenter models/NAME.encoder.onnx | --truth]
+python models/training/segment_evaluate.py --pictures DATA/test [--segmenter models/NAME.encoder.onnx | --truth] \
+  [--turned DIR]
 """
 
 from __future__ import annotations
@@ -23,8 +24,7 @@ from myrvm_vision.mask_measures import View, largest, profile, volume_class_l
 from myrvm_vision.outline_examiner import measures_of
 from myrvm_vision.segmenter import Prompt, Segment, Segmenter, SegmenterOptions, make_segmenter
 from numpy.typing import NDArray
-from segment_data import Scene, read
-from segment_network import PARTS
+from segment_data import PARTS, Scene, read
 
 from myrvm_core import paths
 from myrvm_vision import mask_measures, segmenter_store
@@ -222,6 +222,29 @@ def fingerprints(found: Sequence[Row]) -> dict[str, float]:
     }
 
 
+def turned_renders(found: Sequence[Row], others: Sequence[Row]) -> dict[str, Any]:
+    """Cosines within the same items rendered in several poses (`segment_turned.py`), and with the likest of others."""
+    prints: dict[str, list[NDArray[np.float64]]] = {}
+    facts = {row.scene.name.partition("_")[0]: design(row) for row in found}
+    for row in found:
+        if row.measures.fingerprint:
+            prints.setdefault(row.scene.name.partition("_")[0], []).append(np.array(row.measures.fingerprint))
+    same = [float(a @ b) for poses in prints.values() for place, a in enumerate(poses) for b in poses[:place]]
+    known = [(design(row), np.array(row.measures.fingerprint)) for row in others if row.measures.fingerprint]
+    likest = [
+        max(float(poses[0] @ other) for name, other in known if name != facts[item]) for item, poses in prints.items()
+    ]
+    return {
+        "items": len(prints),
+        "pairs": len(same),
+        "same_missed": mean([cosine < ALIKE for cosine in same]),
+        "same_least": round(min(same), 4),
+        "others": len(known),
+        "items_with_an_alike_other": mean([cosine >= ALIKE for cosine in likest]),
+        "others_most": round(max(likest), 4),
+    }
+
+
 def design(row: Row) -> tuple[str, str]:
     """Form and label."""
     return row.item["design"], row.item["label_design"]
@@ -256,6 +279,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, action="append", help="[models/golden]")
     parser.add_argument("--segmenter", default=segmenter_store.DEFAULT, help="name or file [the default that ships]")
     parser.add_argument("--truth", action="store_true", help="measure the renderer's outlines: errors of the measures")
+    parser.add_argument("--turned", type=Path, help="folder of segment_turned.py, for the fingerprint")
     parser.add_argument("--most", type=int, default=0, help="pictures of each folder [all]")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
@@ -265,7 +289,11 @@ def main() -> None:
         segmenter = make_segmenter(file, SegmenterOptions(threads=args.threads, trusted_folder=file.parent))
         segmenter.load()
     for folder in args.pictures or [paths.home() / "models" / "golden"]:
-        print(json.dumps(evaluate(folder, segmenter, args.most), indent=1))
+        table = evaluate(folder, segmenter, args.most)
+        if args.turned is not None:
+            others = list(rows(read(folder, args.most), segmenter))
+            table["turned"] = turned_renders(list(rows(read(args.turned), segmenter)), others)
+        print(json.dumps(table, indent=1))
 
 
 if __name__ == "__main__":

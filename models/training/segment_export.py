@@ -19,8 +19,9 @@ import runs
 import torch
 from myrvm_vision.onnx_segmenter import decoder_of
 from myrvm_vision.segmenter import SegmenterOptions, make_segmenter
+from segment_data import FIGURES, PARTS
 from segment_evaluate import evaluate
-from segment_network import CHANNELS, FIGURES, PARTS, SIZE_PX, STRIDE, ExportedDecoder, Segmenter
+from segment_network import CHANNELS, SIZE_PX, STRIDE, ExportedDecoder, Segmenter
 
 MODELS = Path(__file__).resolve().parent.parent
 ORIGIN = (

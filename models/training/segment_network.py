@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+from segment_data import FIGURES, PARTS
 from torch import Tensor, nn
 from torch.nn import functional
 from ultralytics.nn.tasks import DetectionModel
@@ -20,8 +21,6 @@ MEAN, DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of RGB, 
 SIZE_PX = 320  # the exported input's side
 STRIDE = 4  # of the embedding; masks come at half of it
 CHANNELS = 48
-PARTS = ("liquid", "cap", "label", "other")  # maps beside the outline; other: what is another item
-FIGURES = ("crush", "fill", "cap")  # of the whole item, 0 .. 1
 NECK = 17  # the last layer of YOLOv5n that is used: stride 8
 POINT_PX = 6.0  # radius of a point's mark
 

@@ -22,8 +22,8 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from segment_data import Scene, parts_of, read
-from segment_network import DEVIATION, FIGURES, MEAN, SIZE_PX, Segmenter
+from segment_data import FIGURES, Scene, parts_of, read
+from segment_network import DEVIATION, MEAN, SIZE_PX, Segmenter
 from torch import Tensor
 from torch.nn import functional
 

@@ -144,7 +144,7 @@ def test_the_exported_pair_answers_as_the_network(data: Path, trained: Path, tmp
     for place, segment in enumerate(found):
         assert np.mean(segment.mask == (whole[place, 0].numpy() > 0.0)) > 0.999
         assert segment.score == pytest.approx(float(torch.sigmoid(figures[place, 0])), abs=1e-3)
-        assert list(segment.parts) == list(segment_network.PARTS)
+        assert list(segment.parts) == list(segment_data.PARTS)
         cap = torch.sigmoid(whole[place, 2]).numpy()
         assert np.abs(segment.parts["cap"] - cap).mean() < 0.02
         assert segment.figures["fill"] == pytest.approx(float(torch.sigmoid(figures[place, 2])), abs=1e-3)

@@ -17,7 +17,7 @@ BINS = 12  # along the axis
 ACROSS_PX, ALONG_PX = 24, 96  # of the straightened picture
 # How much items differ in width over length, lightness, two colours, print (0 .. 255), and size.
 SPREAD_WIDTH, SPREAD_LIGHT, SPREAD_COLOUR, SPREAD_PRINT, SPREAD_SIZE = 0.06, 40.0, 12.0, 16.0, 0.15
-SHARE = 0.035  # of the numbers against the constant first: makes the limit between same and other `ALIKE`
+SHARE = 0.05  # of the numbers against the constant first: makes the limit between same and other `ALIKE`
 TYPICAL_LENGTH = 0.5  # of the picture's width
 
 
