@@ -23,7 +23,8 @@ def overlap_of(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 @given(st.integers(0, 2**32 - 1), st.integers(0, 60), st.floats(0.1, 0.9))
 def test_suppression_keeps_one_box_of_each_cluster(seed: int, count: int, limit: float) -> None:
     boxes = boxes_of(seed, count)
-    kept = suppress(boxes, limit)
+    kept = suppress(boxes, limit, len(boxes))
+    assert suppress(boxes, limit, 2) == kept[:2]
     assert kept == sorted(kept)
     assert kept[:1] == [0][:count]
     for number in range(count):

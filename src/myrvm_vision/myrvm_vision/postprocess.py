@@ -57,16 +57,17 @@ def _decode_dense(output: NDArray[np.float32], limits: Limits) -> NDArray[np.flo
     centre, half = output[:2, columns], output[2:4, columns] / 2
     classes = scores[:, columns].argmax(axis=0).astype(np.float32)
     boxes = np.concatenate((centre - half, centre + half)).T
-    kept = suppress(boxes + classes[:, None] * np.float32(CLASS_OFFSET), limits.overlap)[: limits.count]
+    kept = suppress(boxes + classes[:, None] * np.float32(CLASS_OFFSET), limits.overlap, limits.count)
     return np.column_stack((boxes, best[columns], classes))[kept]
 
 
-def suppress(boxes: NDArray[np.float32], overlap: float) -> list[int]:
+def suppress(boxes: NDArray[np.float32], overlap: float, count: int) -> list[int]:
     """Greedy non-maximum suppression.
 
     Args:
         boxes: (n, 4), best first.
         overlap: a box with a larger intersection over union with a better one that is kept goes.
+        count: most boxes that stay; a network that sees things everywhere costs no more than these.
 
     Returns:
         Numbers of the boxes that stay, best first.
@@ -74,7 +75,7 @@ def suppress(boxes: NDArray[np.float32], overlap: float) -> list[int]:
     kept: list[int] = []
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     waiting = np.arange(len(boxes))
-    while waiting.size:
+    while waiting.size and len(kept) < count:
         first, rest = waiting[0], waiting[1:]
         kept.append(int(first))
         upper_left = np.maximum(boxes[first, :2], boxes[rest, :2])
