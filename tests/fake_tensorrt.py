@@ -179,10 +179,19 @@ class Builder:
         return SimpleNamespace()
 
     def create_builder_config(self) -> SimpleNamespace:
-        return SimpleNamespace(set_flag=self.flags.append, add_optimization_profile=lambda profile: 0)
+        return SimpleNamespace(
+            set_flag=self.flags.append,
+            add_optimization_profile=lambda profile: 0,
+            set_memory_pool_limit=lambda pool, size: None,
+        )
 
     def create_optimization_profile(self) -> SimpleNamespace:
-        return SimpleNamespace(set_shape=lambda *shapes: self.profiles.append(shapes))
+        return SimpleNamespace(set_shape=self._set_shape)
+
+    def _set_shape(self, name: str, *shapes: tuple[int, ...]) -> None:
+        smallest, usual, largest = shapes
+        assert all(low <= middle <= high for low, middle, high in zip(smallest, usual, largest, strict=True))
+        self.profiles.append((name, *shapes))
 
     def build_serialized_network(self, network: Any, config: Any) -> bytes | None:
         dynamic = -1 in network.get_input(0).shape
@@ -198,6 +207,7 @@ def install(patch: pytest.MonkeyPatch, version: str = "10.3.0") -> Gpu:
     tensorrt.Logger = type("Logger", (), {"ERROR": 1, "__init__": lambda self, severity: None})
     tensorrt.TensorIOMode = SimpleNamespace(INPUT="INPUT", OUTPUT="OUTPUT")
     tensorrt.BuilderFlag = SimpleNamespace(FP16="FP16")
+    tensorrt.MemoryPoolType = SimpleNamespace(WORKSPACE="WORKSPACE")
     tensorrt.nptype = nptype
 
     def deserialize(content: bytes) -> Engine | None:

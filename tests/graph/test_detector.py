@@ -253,7 +253,7 @@ def test_a_model_that_does_not_prove_itself_does_not_take_over(graph: Any, model
     graph.bring_up("detector", models_dir=models)
     answer = load_model(graph, str(blind))
     assert not answer.success
-    assert "does not prove itself: finds 0 of 3 items in 4 golden pictures, 50% are needed; toy stays" in answer.message
+    assert "does not prove itself: finds 0 of 3 items in 4 golden pictures, 25% are needed; toy stays" in answer.message
     assert not load_model(graph, "unknown").success
     camera.picture = toy_network.picture(toy_network.GREEN)
     assert classify(graph, time.time_ns()).model.name == "toy"

@@ -17,6 +17,7 @@ from myrvm_vision.engine import one_line
 from myrvm_vision.tensorrt_engine import Cuda, find_tensorrt, packed
 
 SMALLEST_PX = 32
+WORKSPACE_BYTES = 1 << 30  # an Orin Nano's 8 GB are for everything
 BROKEN = "10.2.0"  # of TensorRT: builds engines that give wrong results (ultralytics pull request 24367)
 
 
@@ -52,15 +53,18 @@ def build(source: Path, half: bool) -> tuple[bytes, dict[str, Any]]:
         first = parser.get_error(0).desc() if parser.num_errors else "no reason given"
         raise ModelError(f"{source} is not a model that TensorRT {tensorrt.__version__} takes: {first}")
     config = builder.create_builder_config()
+    config.set_memory_pool_limit(tensorrt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
     if half:
         config.set_flag(half_flag)
     network_input = network.get_input(0)
     if -1 in tuple(network_input.shape):
-        height, width = ast.literal_eval(metadata["imgsz"])
-        profile = builder.create_optimization_profile()
-        profile.set_shape(
-            network_input.name, (1, 3, SMALLEST_PX, SMALLEST_PX), (1, 3, height, width), (1, 3, height, width)
+        largest = (1, 3, *ast.literal_eval(metadata["imgsz"]))
+        smallest = tuple(
+            side if side > 0 else least
+            for side, least in zip(network_input.shape, (1, 3, SMALLEST_PX, SMALLEST_PX), strict=True)
         )
+        profile = builder.create_optimization_profile()
+        profile.set_shape(network_input.name, smallest, largest, largest)
         config.add_optimization_profile(profile)
     serialized = builder.build_serialized_network(network, config)
     if serialized is None:

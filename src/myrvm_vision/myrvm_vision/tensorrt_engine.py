@@ -57,7 +57,7 @@ class Cuda:
                 raise ModelError(f"cuda-python is not installed ({error}): pip install cuda-python") from error
         kinds = self._api.cudaMemcpyKind
         self._to_device, self._to_host = kinds.cudaMemcpyHostToDevice, kinds.cudaMemcpyDeviceToHost
-        self.gpu = self._call("cudaGetDeviceProperties", 0).name.decode()
+        self.gpu = self._call("cudaGetDeviceProperties", 0).name.rstrip(b"\0").decode()
         self._stream = self._call("cudaStreamCreate")
 
     @property
