@@ -58,10 +58,12 @@ SENSOR_DELAY_S = 0.02  # debounce, and the way to the deposit node
 WEIGH_PERIOD_S, REPORT_PERIOD_S, MEDIAN = 0.1, 0.2, 3  # as config/hardware/desk.yaml and its defaults
 POINTS = 10
 # Of what the played detector measures: relative (length, width, volume), absolute (taper, crush, fill), and how often
-# it has not measured at all.
+# no outline is known as a whole: the picture's edge cut 3 of 69 rendered bottles, and none of 10 cans in labels.
 ERRORS = {
-    "length": 0.03, "width": 0.04, "volume": 0.09, "taper": 0.04, "crush": 0.06, "fill": 0.03, "unmeasured": 0.01,
+    "length": 0.03, "width": 0.04, "volume": 0.09, "taper": 0.04, "crush": 0.06, "fill": 0.03,
+    "cut": 0.04, "cut_short": 0.003,
 }  # fmt: skip
+SHORT_M = 0.17
 QUICK = GateSettings(back_off_s=0.1, emptied_s=0.05, return_open_s=1.5)  # as config/hardware/desk.yaml
 SLOW = GateSettings(back_off_s=0.1, dwell_s=0.7, return_open_s=1.5)  # stays open behind the item
 TABLE = evidence_table.load(paths.home() / "config" / "evidence.yaml")
@@ -305,8 +307,8 @@ class FraudCabinet:
 
     def _measures(self, seen: Appearance) -> ItemMeasures:
         chance = self.chance
-        if chance.random() < ERRORS["unmeasured"]:
-            return ItemMeasures(skipped="not this time")
+        if chance.random() < ERRORS["cut" if seen.length_m > SHORT_M else "cut_short"]:
+            return ItemMeasures(skipped="cut by the picture's edge")
         return ItemMeasures(
             mask_score=0.95,
             length_m=seen.length_m * (1.0 + chance.gauss(0.0, ERRORS["length"])),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from fraud_cabinet import OTHERS, PRODUCTS, QUICK, SLOW, FraudCabinet, Product, of
+from fraud_cabinet import OTHERS, POINTS, PRODUCTS, QUICK, SLOW, FraudCabinet, Product, of
 from myrvm_core.deposit import Ending
 from myrvm_core.verdict import Outcome
 from myrvm_sim.items import Item, Kind, Place
@@ -186,23 +186,26 @@ def relabelled(seed: int) -> Trial:
 
 
 def other_barcode(seed: int) -> Trial:
-    """A bottle with the barcode of another class' product, or of one of twice its size and more; paid: its value."""
-    return _claimed(seed, lambda product: [*OTHERS, *(one for one in PRODUCTS if one.volume_l >= 2 * product.volume_l)])
+    """A bottle with the barcode of another class' product, or of one of twice its size; paid: more than it is worth."""
+    return _claimed(
+        seed, lambda product: [*OTHERS, *(one for one in PRODUCTS if one.volume_l >= 2 * product.volume_l)], POINTS
+    )
 
 
 def next_size(seed: int) -> Trial:
     """A bottle with the barcode of the next size up, half as large again."""
-    return _claimed(seed, lambda product: [one for one in PRODUCTS if 1.4 < one.volume_l / product.volume_l < 2.0])
+    return _claimed(seed, lambda product: [one for one in PRODUCTS if 1.4 < one.volume_l / product.volume_l < 2], 0)
 
 
-def _claimed(seed: int, products: Callable[[Product], list[Product]]) -> Trial:
+def _claimed(seed: int, products: Callable[[Product], list[Product]], by_look: int) -> Trial:
     cabinet = FraudCabinet(seed)
     chance = cabinet.chance
     product = chance.choice([product for product in PRODUCTS if product.volume_l <= 0.5])
     claimed = chance.choice(products(product))
     cabinet.insert(Kind.MINERAL, replace(of(product, chance), product=claimed), _weight(cabinet, product))
     cabinet.told()
-    return _end(cabinet, _accepted(cabinet) > 0)
+    due = max(product.points, by_look)
+    return _end(cabinet, any(show.points > due for show in cabinet.shows))
 
 
 def printed_barcode(seed: int) -> Trial:

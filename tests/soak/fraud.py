@@ -1,7 +1,8 @@
 """Trials of fraud and honest ones against the real deposit core, evidence table and gate: `python tests/soak/fraud.py`.
 
 Virtual time, about 20 trials a second. The look is fooled in all of them, so the figures are those of the evidence
-alone. With `--look` the network says of each kind's pictures how often it is fooled, and the last column has both.
+alone. With `--look` the network says of each kind's pictures how often it is fooled, and the last column has both; what
+the measured outline says of those that it accepts comes below, for honest bottles too.
 Exit 1 where more than 1 of 200 trials of a trick pays, by both where the look was asked, or 1 of 200 honest is refused.
 """
 
@@ -16,9 +17,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from fraud_cabinet import TABLE
 from fraud_cases import CASES, Trial, honest, next_size
+from myrvm_core.configuration import default_files, settings
+from myrvm_core.item_facts import Scale, Story, facts
+from myrvm_core.verdict import Outcome, Reason, Verdict
 from myrvm_sim.album import PICTURES, load
 from myrvm_sim.items import Kind
+from myrvm_vision.examination import Frame
 from myrvm_vision.settings import DetectorSettings
 
 from myrvm_vision import recognizer
@@ -33,15 +39,29 @@ BEYOND = {"barcode of the next size up": next_size}  # not a goal: what the evid
 
 def fooled(folder: Path) -> dict[Kind, tuple[int, int]]:
     """Of each kind's own pictures in a folder with index.json: how many the network accepts, and how many there are."""
-    judge = recognizer.load(DetectorSettings())
+    files = [default for default in default_files() if default.is_file()]
+    detector = settings(files)["detector"]
+    assert isinstance(detector, DetectorSettings)
+    judge = recognizer.load(detector)
     counts: dict[Kind, tuple[int, int]] = {}
-    for row in json.loads((folder / "index.json").read_text(encoding="utf-8")):
-        if row["kind"] in [kind.value for kind in KINDS.values()]:
-            reason = judge.look(load(folder / row["file"]), 0).ballot.decision.reason
-            accepted, number = counts.get(Kind(row["kind"]), (0, 0))
-            counts[Kind(row["kind"])] = (accepted + (reason == 0), number + 1)
+    print("| pictures of | | accepted by the look | of these refused by the outline |\n|---|---|---|---|")
+    rows = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    for kind in (Kind.MINERAL, Kind.STRING, *dict.fromkeys(KINDS.values())):
+        images = [load(folder / row["file"]) for row in rows if row["kind"] == kind.value]
+        looks = [(image, judge.look(image, 0).ballot.decision) for image in images]
+        accepted = [(image, seen.item) for image, seen in looks if seen.reason is Reason.NONE and seen.item]
+        convicted = [_by_outline(judge, Frame(image, item.box, 0), item.class_name) for image, item in accepted]
+        said = ", ".join(reason for reason in convicted if reason)
+        print(f"| {kind.value} | {len(images)} | {len(accepted)} | {sum(map(bool, convicted))} {said} |", flush=True)
+        counts[kind] = (len(accepted), len(images))
     judge.close()
-    return counts
+    return {kind: count for kind, count in counts.items() if count[1]}
+
+
+def _by_outline(judge: recognizer.Recognizer, frame: Frame, class_name: str) -> str:
+    verdict = judge.examine([frame], Verdict(Outcome.ACCEPTED, Reason.NONE, class_name, 1.0, frame.box))
+    finding = TABLE.judge(facts(verdict, Story(), Scale(), None, 0.0, 0, 0.0))
+    return finding.reason.name if finding and finding.reason is not Reason.NONE else ""
 
 
 def line(name: str, trials: Sequence[Trial], look: tuple[int, int] | None) -> tuple[str, float]:

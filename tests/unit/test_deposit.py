@@ -726,14 +726,19 @@ def test_a_camera_that_sees_nothing_again_and_again_is_marked() -> None:
 
 
 def test_a_product_is_worth_what_its_table_says() -> None:
-    for barcode, points in (
-        (Barcode(gtin="1", known=True, points=25), 25),
-        (Barcode(gtin="1", known=True, points=0), 0),
-        (Barcode(gtin="1", known=True), 10),
-        (Barcode(gtin="1", points=25), 10),
+    measured = ItemMeasures(volume_l=0.6)
+    for measures, barcode, points in (
+        (measured, Barcode(gtin="1", known=True, volume_l=0.6, points=25), 25),
+        (ItemMeasures(), Barcode(gtin="1", known=True, volume_l=0.6, points=25), 10),  # a label alone
+        (measured, Barcode(gtin="1", known=True, points=25), 10),
+        (ItemMeasures(), Barcode(gtin="1", known=True, points=3), 3),
+        (measured, Barcode(gtin="1", known=True, points=0), 0),
+        (measured, Barcode(gtin="1", known=True), 10),
+        (measured, Barcode(gtin="1", points=25), 10),
     ):
         bench = Bench(evidence=True)
-        effects = take(bench, 1, Verdict(Outcome.ACCEPTED, Reason.NONE, "mineral", 0.9, barcode=barcode))
+        verdict = Verdict(Outcome.ACCEPTED, Reason.NONE, "mineral", 0.9, measures=measures, barcode=barcode)
+        effects = take(bench, 1, verdict)
         assert [effect.points for effect in effects if isinstance(effect, Show)] == [points]
 
 

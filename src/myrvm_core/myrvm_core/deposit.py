@@ -506,11 +506,13 @@ class DepositMachine:
         return self.current
 
     def _points(self, item: Deposit) -> int:
-        """What an accepted item is worth: the product's value where it is known, else that of its class."""
-        barcode = item.verdict.barcode
-        if barcode.known and barcode.points >= 0:
-            return barcode.points
-        return self.points_by_class.get(item.verdict.class_name, self.points_per_item)
+        """What an accepted item is worth: the product's value, which nobody gets for a label alone, else its class'."""
+        barcode, measures = item.verdict.barcode, item.verdict.measures
+        by_look = self.points_by_class.get(item.verdict.class_name, self.points_per_item)
+        if not barcode.known or barcode.points < 0:
+            return by_look
+        measured = not math.isnan(measures.volume_l) and not math.isnan(barcode.volume_l)
+        return barcode.points if measured else min(barcode.points, by_look)
 
     def _move_gate(self, verb: GateVerb) -> list[Effect]:
         self.gate_busy = True

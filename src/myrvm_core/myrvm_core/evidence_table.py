@@ -150,6 +150,15 @@ class EvidenceTable:
         return self.asks_for(*(name for name, fact in FACTS.items() if fact.late))
 
 
+def facts_table() -> str:
+    """The facts as a Markdown table, for the docs."""
+    lines = ["| fact | what it is | words | known |", "|---|---|---|---|"]
+    for name, fact in FACTS.items():
+        words = "any" if "*" in fact.words else ", ".join(fact.words) or "a number"
+        lines.append(f"| `{name}` | {fact.doc} | {words} | {'when the gate has closed' if fact.late else 'before'} |")
+    return "\n".join(lines) + "\n"
+
+
 def load(file: Path) -> EvidenceTable:
     """Read a table, `evidence: [...]`, from a YAML file.
 

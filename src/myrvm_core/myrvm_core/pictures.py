@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from myrvm_core import crash_points, deposit, graph, paths
+from myrvm_core import crash_points, deposit, evidence_table, graph, paths
 
 
 def drawn(text: str) -> str:
@@ -14,13 +14,16 @@ def drawn(text: str) -> str:
     for name, picture in pictures.items():
         block = re.compile(rf"(<!-- picture: {name} -->\n```mermaid\n).*?(```)", re.DOTALL)
         text = block.sub(lambda found, picture=picture: found[1] + picture + found[2], text)
-    table = re.compile(r"(<!-- table: crash points -->\n).*?(?=\n\n|\Z)", re.DOTALL)
-    return table.sub(lambda found: found[1] + crash_points.table().rstrip(), text)
+    tables = {"crash points": crash_points.table(), "facts": evidence_table.facts_table()}
+    for name, rows in tables.items():
+        table = re.compile(rf"(<!-- table: {name} -->\n).*?(?=\n\n|\Z)", re.DOTALL)
+        text = table.sub(lambda found, rows=rows: found[1] + rows.rstrip(), text)
+    return text
 
 
 def pages() -> tuple[Path, ...]:
     """The pages with pictures or tables."""
-    return tuple(paths.home() / "docs" / name for name in ("architecture.md", "protocol.md"))
+    return tuple(paths.home() / "docs" / name for name in ("architecture.md", "protocol.md", "recognition.md"))
 
 
 if __name__ == "__main__":
