@@ -94,7 +94,8 @@ def check(
     if problems:
         raise typer.Exit(1)
     names = ", ".join(file.name for file in files)
-    console.print(f"valid: graph.yaml, {names}, environment, policy.yaml, rules.yaml, evidence.yaml, models", soft_wrap=True)
+    tables = "policy.yaml, rules.yaml, evidence.yaml"
+    console.print(f"valid: graph.yaml, {names}, environment, {tables}, models", soft_wrap=True)
     if hardware and not files_only and not _print_examined(configuration.probe(files)):
         raise typer.Exit(1)
 
