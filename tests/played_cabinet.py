@@ -90,11 +90,12 @@ class PlayedCabinet:
         self.publish_state()
 
     def publish_state(self) -> None:
-        message = SensorState(watching_since=self.watching_since, readings=list(self.levels.values()))
-        message.header.stamp = stamp = self.graph.node.get_clock().now().to_msg()
+        readings, stamp = list(self.levels.values()), self.graph.node.get_clock().now().to_msg()
         if self.weight_kg is not None:
             role, level = SensorReading.ROLE_WEIGHT, SensorReading.LEVEL_ANALOG
-            message.readings.append(SensorReading(role=role, level=level, value=self.weight_kg, stamp=stamp))
+            readings.append(SensorReading(role=role, level=level, value=self.weight_kg, stamp=stamp))
+        message = SensorState(watching_since=self.watching_since, readings=readings)
+        message.header.stamp = stamp
         self.state.publish(message)
 
     def weigh(self, weight_kg: float) -> None:
