@@ -118,7 +118,6 @@ def figures_of(found: Sequence[Row]) -> dict[str, Any]:
         ),
         "crush_error": mean([abs(row.measures.crush - row.item["crush"]) for row in single]),
         "crush_auc": auc(bodies, lambda row: row.measures.crush, lambda row: row.item["crush"] > 0.25),
-        "crush_auc_of_outline": auc(bodies, outline_crush, lambda row: row.item["crush"] > 0.25),
         "fill_error": mean([abs(row.measures.fill - row.item["fill"]) for row in water]),
         "fill_error_of_empty": mean([row.measures.fill for row in water if row.item["kind"] == "mineral"]),
         "not_empty_auc": auc(water, lambda row: row.measures.fill, lambda row: row.item["fill"] > 0.0),
@@ -161,13 +160,6 @@ def auc(found: Sequence[Row], score: Callable[[Row], float], is_so: Callable[[Ro
     if not len(yes) or not len(no):
         return math.nan
     return round(float(((yes[:, None] > no).mean() + (yes[:, None] >= no).mean()) / 2.0), 4)
-
-
-def outline_crush(row: Row) -> float:
-    """Crush by the outline alone."""
-    mask = largest(row.segment.mask)
-    shape = profile(mask)
-    return mask_measures.crush(shape, mask) if shape is not None else 0.0
 
 
 def line_error(found: Sequence[Row]) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Export a trained segmenter as Segment Anything's ONNX pair, enter it in `models/segmenters.json`, and measure it.
 
 python models/training/segment_export.py --checkpoint RUN/last.pt --version 1.0.0 --command 'how it was trained' \
-  --pictures DATA/test
+  --calibrate DATA/val --pictures DATA/test
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import runs
 import torch
 from myrvm_vision.onnx_segmenter import decoder_of
 from myrvm_vision.segmenter import SegmenterOptions, make_segmenter
-from segment_data import FIGURES, PARTS
-from segment_evaluate import evaluate
+from segment_data import FIGURES, PARTS, read
+from segment_evaluate import evaluate, rows
 from segment_network import CHANNELS, SIZE_PX, STRIDE, ExportedDecoder, Segmenter
 
+FILL_MARGIN = 0.02
 MODELS = Path(__file__).resolve().parent.parent
 ORIGIN = (
     "backbone and neck of YOLOv5n (Ultralytics, AGPL-3.0) from the published COCO weights of YOLOv5n v6.2 (AGPL-3.0), "
@@ -30,7 +31,7 @@ ORIGIN = (
 )
 
 
-def export(network: Segmenter, name: str, folder: Path, opset: int = 17) -> tuple[Path, Path]:
+def export(network: Segmenter, name: str, folder: Path, fill_zero: float = 0.0, opset: int = 17) -> tuple[Path, Path]:
     """Write `NAME.encoder.onnx` and `NAME.decoder.onnx`; the decoder answers any number of prompts at once."""
     network.eval()
     encoder = folder / f"{name}.encoder.onnx"
@@ -49,7 +50,7 @@ def export(network: Segmenter, name: str, folder: Path, opset: int = 17) -> tupl
             input_names=["x"], output_names=["image_embeddings"],
         )  # fmt: skip
         torch.onnx.export(
-            ExportedDecoder(network.decoder).eval(), examples, str(decoder_of(encoder)), opset_version=opset,
+            ExportedDecoder(network.decoder, fill_zero).eval(), examples, str(decoder_of(encoder)), opset_version=opset,
             dynamo=False, input_names=list(ExportedDecoder.inputs), output_names=list(ExportedDecoder.outputs),
             dynamic_axes={
                 "point_coords": prompts, "point_labels": prompts,
@@ -60,6 +61,24 @@ def export(network: Segmenter, name: str, folder: Path, opset: int = 17) -> tupl
     onnx.helper.set_model_props(decoder, {"parts": " ".join(PARTS), "figures": " ".join(FIGURES)})
     onnx.save(decoder, decoder_of(encoder))
     return encoder, decoder_of(encoder)
+
+
+def fill_of_empty(encoder: Path, pictures: Path) -> float:
+    """What is said of the fullest of the empty bottles that lie alone, and a little more."""
+    segmenter = opened(encoder)
+    empty = [
+        row.segment.figures["fill"]
+        for row in rows(read(pictures), segmenter)
+        if row.item["kind"] == "mineral" and len(row.scene.facts["items"]) == 1
+    ]
+    return max(empty) + FILL_MARGIN
+
+
+def opened(encoder: Path) -> Any:
+    """The pair, loaded, on one thread."""
+    segmenter = make_segmenter(encoder, SegmenterOptions(threads=1))
+    segmenter.load()
+    return segmenter
 
 
 def enter(entry: dict[str, Any], folder: Path) -> None:
@@ -79,6 +98,9 @@ def main() -> None:
     parser.add_argument("--name", default="rvm-segment-320")
     parser.add_argument("--version", required=True)
     parser.add_argument("--command", required=True, help="the training command, for the manifest")
+    parser.add_argument(
+        "--calibrate", type=Path, required=True, help="DATA/val: where nothing was trained or measured on"
+    )
     parser.add_argument("--pictures", type=Path, action="append", required=True, help="to measure on; may be repeated")
     parser.add_argument("--models", type=Path, default=MODELS)
     args = parser.parse_args()
@@ -86,8 +108,9 @@ def main() -> None:
     network = Segmenter()
     network.load_state_dict(saved["average"])
     files = export(network, args.name, args.models)
-    segmenter = make_segmenter(files[0], SegmenterOptions(threads=1))
-    segmenter.load()
+    fill_zero = fill_of_empty(files[0], args.calibrate)
+    export(network, args.name, args.models, fill_zero)
+    segmenter = opened(files[0])
     figures = {folder.name: evaluate(folder, segmenter) for folder in args.pictures}
     entry = {
         "name": args.name,
@@ -99,6 +122,7 @@ def main() -> None:
         "trained_at": datetime.fromtimestamp(args.checkpoint.stat().st_mtime, timezone.utc).isoformat(
             timespec="seconds"
         ),
+        "fill_zero": round(fill_zero, 4),
         "figures": figures,
     }
     enter(entry, args.models)

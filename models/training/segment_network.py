@@ -149,14 +149,20 @@ class ExportedDecoder(nn.Module):
 
     `masks` (n, 1, height, width) are logits at picture size, `low_res_masks` those of the network, `part_masks`
     (n, parts, ...) logits as large as these, `item_figures` (n, figures) 0 .. 1.
+
+    Args:
+        decoder: trained.
+        fill_zero: what it says of the fullest of empty items; so much is said to be nothing.
     """
 
     inputs = ("image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input", "orig_im_size")
     outputs = ("masks", "iou_predictions", "low_res_masks", "part_masks", "item_figures")
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, fill_zero: float = 0.0) -> None:
         super().__init__()
         self.decoder = decoder
+        zeros = torch.tensor([[fill_zero if name == "fill" else 0.0 for name in FIGURES]])
+        self.register_buffer("zeros", zeros, persistent=False)
 
     def forward(
         self, embeddings: Tensor, points: Tensor, labels: Tensor, mask: Tensor, has_mask: Tensor, size: Tensor
@@ -171,4 +177,5 @@ class ExportedDecoder(nn.Module):
         masks = masks[..., : scaled[0], : scaled[1]]
         whole = size.to(torch.int64)
         masks = functional.interpolate(masks, size=(whole[0], whole[1]), mode="bilinear", align_corners=False)
-        return masks, figures[:, :1], low, logits[:, 1:], figures[:, 1:]
+        item = ((figures[:, 1:] - self.zeros) / (1.0 - self.zeros)).clamp(min=0.0)
+        return masks, figures[:, :1], low, logits[:, 1:], item

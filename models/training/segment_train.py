@@ -29,6 +29,7 @@ from torch.nn import functional
 
 NOTHING_BEFORE = -20.0  # mask logits where no mask is given
 POINTS = 4  # a prompt has no more: two corners and two points
+SMALL = 20.0  # px of a map: a part of less does not count fully
 AVERAGED = 0.998  # share of the old weights in the moving average
 
 
@@ -166,10 +167,13 @@ def loss_of(logits: Tensor, figures: Tensor, samples: list[Sample]) -> tuple[Ten
     sure = torch.sigmoid(mask)
     shared = (sure * outline).sum((1, 2, 3))
     dice = (1.0 - (2.0 * shared + 1.0) / ((sure + outline).sum((1, 2, 3)) + 1.0)).mean()
-    part = functional.binary_cross_entropy_with_logits(part_logits, parts, reduction="none")
+    found_parts = functional.binary_cross_entropy_with_logits(part_logits, parts, reduction="none")
     # Parts matter on the item, others about it.
     weight = near * torch.cat(((0.1 + 0.9 * outline).expand(-1, 3, -1, -1), 0.1 + 0.9 * (1.0 - outline)), 1)
-    part = ((part * weight).sum((2, 3)) / weight.sum((2, 3))).mean()
+    part = ((found_parts * weight).sum((2, 3)) / weight.sum((2, 3))).mean()
+    # Parts are small, or not there at all.
+    seen = torch.sigmoid(part_logits) * near
+    part_dice = 1.0 - (2.0 * (seen * parts).sum((2, 3)) + SMALL) / ((seen + parts * near).sum((2, 3)) + SMALL)
     with torch.no_grad():
         found, real = mask > 0.0, outline > 0.5
         overlap = (found & real).sum((1, 2, 3)) / (found | real).sum((1, 2, 3)).clamp(min=1)
@@ -178,7 +182,7 @@ def loss_of(logits: Tensor, figures: Tensor, samples: list[Sample]) -> tuple[Ten
     wanted = torch.from_numpy(np.stack([sample.figures for sample in samples]))
     whole = functional.binary_cross_entropy_with_logits(figures[:, 1:], wanted, reduction="none").mean(1)
     whole = (whole * known).sum() / known.sum().clamp(min=1.0)
-    return edge + dice + 0.6 * part + promised + 0.25 * whole, float(overlap.mean())
+    return edge + dice + 0.6 * part + 0.5 * part_dice.mean() + promised + 0.5 * whole, float(overlap.mean())
 
 
 def batches(

@@ -84,16 +84,19 @@ def test_volumes_are_sold_in_steps() -> None:
     ]  # fmt: skip
 
 
-def test_a_bent_and_dented_outline_is_more_crushed_than_a_straight_one() -> None:
-    whole = bottle()
+def bent(mask: NDArray[np.bool_], px: float) -> NDArray[np.bool_]:
+    """The same with its middle swaying to both sides, so far."""
     columns = np.arange(SHAPE[1])
-    shift = np.round(14 * np.sin((columns - 80) / 160 * math.pi)).astype(int)
-    bent = np.stack([np.roll(whole[:, column], -shift[column]) for column in columns], axis=1)
-    dented = whole.copy()
-    dented[120:160, 105:130] = False
-    degrees = [mask_measures.crush(profile(mask), mask) for mask in (whole, bent, dented)]
-    assert degrees[0] < 0.1
-    assert min(degrees[1:]) > degrees[0] + 0.1
+    shift = np.round(px * np.sin((columns - 80) / 80 * math.pi)).astype(int)
+    return np.stack([np.roll(mask[:, column], -shift[column]) for column in columns], axis=1)
+
+
+def test_the_more_an_outline_is_bent_the_more_it_is_crushed() -> None:
+    degrees = [mask_measures.crush(profile(bent(bottle(), px))) for px in (0.0, 4.0, 8.0, 14.0)]
+    assert degrees[0] == 0.0
+    assert degrees == sorted(degrees)
+    assert degrees[-1] > 0.3
+    assert all(mask_measures.crush(profile(bottle(turn))) < 0.05 for turn in range(0, 180, 15))
 
 
 @given(turns)
@@ -217,14 +220,14 @@ def frame(stamp_ns: int = 1) -> Frame:
 
 
 def test_a_verdict_takes_the_measures_of_the_newest_frame() -> None:
-    segmenter = DrawnSegmenter(segment(crush=0.1, fill=0.4, cap=0.8))
+    segmenter = DrawnSegmenter(segment(fill=0.4))
     examiner = OutlineExaminer(segmenter, MEASURED)
     verdict = examiner.examine([frame(2), frame(1)], ACCEPTED, time.monotonic() + 60.0)
     measures = verdict.measures
     assert verdict.outcome is Outcome.ACCEPTED
     assert segmenter.pictures == 1
     assert segmenter.prompts == [Prompt(box=frame().box)]
-    assert (measures.crush, measures.fill, measures.cap, measures.parts) == (0.1, 0.4, 0.8, 1)
+    assert (measures.crush, measures.parts) == (0.0, 1)
     assert measures.mask_score == 0.95
     assert measures.length_m == pytest.approx(0.16 / 0.8, rel=0.1)
     assert measures.length_m / measures.width_m == pytest.approx(3.2, rel=0.1)
@@ -260,10 +263,10 @@ def test_without_a_measured_camera_there_are_no_lengths() -> None:
 
 def test_of_a_cut_item_no_size_is_said() -> None:
     mask = bottle(middle=(250.0, 120.0))
-    measures = measures_of(frame().image, Segment(mask, 1.0, 1.0, figures={"cap": 0.2}), VIEW)
+    measures = measures_of(frame().image, Segment(mask, 1.0, 1.0, figures={"fill": 0.2}), VIEW)
     assert math.isnan(measures.length_m)
     assert not measures.fingerprint
-    assert measures.cap == 0.2
+    assert measures.fill == 0.2
     assert measures.outline_px
 
 

@@ -19,9 +19,12 @@ SURE = 0.5  # probability from which a place is a part's
 EDGE_PX = 2  # an outline that comes so near to the picture's edge is cut by it
 TOUCHING_PX = 5  # at 320 px of width: as far as another item may lie from the outline to touch it
 TOUCHING_SHARE = 0.02  # of the item's area, that another one must have there
+CAP_FROM, CAP_SHARE = 0.34, 0.012  # of the length from the middle; of the item's area
 VOLUMES_L = (0.2, 0.25, 0.33, 0.5, 0.75, 1.0, 1.5, 2.0)  # as bottles are sold
 # Of the body that an outline encloses when it is turned about its axis; fitted on the renders' validation set.
 VOLUME_FACTOR = 0.97
+# Of the middle's sideways steps from station to station, in widths: what whole items have, and crush for what is more.
+SMOOTHED, STRAIGHT, CRUSH_PER_SWAY = 5, 0.0011, 60.0
 
 Mask = NDArray[np.bool_]
 Probability = NDArray[np.float32]
@@ -154,21 +157,16 @@ def volume_class_l(volume: float) -> float:
     return min(VOLUMES_L, key=lambda sold: abs(math.log(max(volume, 1e-3) / sold)))
 
 
-def crush(shape: Profile, mask: Mask) -> float:
-    """How far the outline is from that of a straight, round body, 0 .. 1: bent axis, uneven edges, dents.
+def crush(shape: Profile) -> float:
+    """How far the item is from a straight, round body, 0 .. 1, by how much its middle sways along the axis.
 
-    A bottle that is pressed flat from above looks like a wide one: this cannot tell, `figures` of the network can.
+    A bottle that is pressed flat from above and stays straight looks like a wide one: this cannot tell.
     """
-    middle, width = (shape.left + shape.right) / 2.0, max(shape.width_px, 1.0)
-    inner = slice(2, STATIONS - 2)
-    stations = np.arange(STATIONS)[inner]
-    line = np.polyval(np.polyfit(stations, middle[inner], 1), stations)
-    bent = float(np.sqrt(np.mean((middle[inner] - line) ** 2))) / width
-    edges = np.stack((shape.left, shape.right))[:, inner]
-    uneven = float(np.mean(np.abs(np.diff(edges, 2, axis=1)))) / width
-    hull = cv2.convexHull(np.column_stack(np.nonzero(mask)[::-1]).astype(np.float32))
-    hollow = 1.0 - np.count_nonzero(mask) / max(cv2.contourArea(hull), 1.0)
-    return float(np.clip(6.0 * (bent - 0.02) + 8.0 * (uneven - 0.02) + 1.0 * (hollow - 0.08), 0.0, 1.0))
+    middle = np.convolve((shape.left + shape.right) / 2.0, np.ones(SMOOTHED) / SMOOTHED, "valid")
+    stations = np.arange(len(middle))
+    swaying = middle - np.polyval(np.polyfit(stations, middle, 1), stations)
+    sway = float(np.mean(np.abs(np.diff(swaying)))) / max(shape.width_px, 1.0)
+    return float(np.clip(CRUSH_PER_SWAY * (sway - STRAIGHT), 0.0, 1.0))
 
 
 def fill(mask: Mask, liquid: Probability) -> float:
@@ -196,10 +194,12 @@ def fill_line(shape: Profile, mask: Mask, liquid: Probability) -> tuple[float, f
 
 
 def cap(shape: Profile, mask: Mask, seen: Probability) -> float:
-    """Probability that the item has a cap: how sure the map is where a cap would be, at either end."""
-    inside = np.where(mask, seen, 0.0)
-    largest_cap = max(0.06 * float(np.count_nonzero(mask)), 4.0)  # a cap is about so much of a bottle
-    return float(np.clip(np.sort(inside, axis=None)[-int(largest_cap / 2) :].mean(), 0.0, 1.0))
+    """Probability that the item has a cap: how surely it is seen on a cap's area at one of the ends."""
+    rows, columns = np.nonzero(mask)
+    along = (np.column_stack((columns, rows)) - shape.centre) @ shape.along / shape.length_px
+    area = max(int(CAP_SHARE * len(rows)), 4)
+    ends = (np.sort(seen[rows, columns][place])[-area:] for place in (along < -CAP_FROM, along > CAP_FROM))
+    return max((float(end.mean()) for end in ends if len(end)), default=0.0)
 
 
 def parts(mask: Mask, other: Probability) -> int:

@@ -99,19 +99,20 @@ def measures_of(image: NDArray[np.uint8], segment: Segment, view: View | None) -
         return ItemMeasures(mask_score=segment.stability, skipped="nothing is outlined in the box")
     measures = ItemMeasures(
         mask_score=segment.stability,
-        crush=segment.figures.get("crush", math.nan),
         fill=segment.figures.get("fill", math.nan),
-        cap=segment.figures.get("cap", math.nan),
         outline_px=_flat(segment.outline),
     )
     if "liquid" in segment.parts:
         line = mask_measures.fill_line(shape, mask, segment.parts["liquid"])
         measures = replace(measures, fill_line_px=line or ())
+    if "cap" in segment.parts:
+        measures = replace(measures, cap=mask_measures.cap(shape, mask, segment.parts["cap"]))
     if "other" in segment.parts:
         measures = replace(measures, parts=mask_measures.parts(mask, segment.parts["other"]))
     if mask_measures.is_cut(mask):
         return measures
-    measures = replace(measures, fingerprint=fingerprint.fingerprint(image, mask, shape))
+    print_ = fingerprint.fingerprint(image, mask, shape)
+    measures = replace(measures, fingerprint=print_, crush=mask_measures.crush(shape))
     if view is None:
         return measures
     length, width = mask_measures.size_m(shape, view)
