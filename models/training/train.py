@@ -27,7 +27,7 @@ from ultralytics import YOLO
 
 Stage = tuple[int, int, int, float]  # image size, px; epochs; frozen layers; learning rate, 0 for ultralytics' choice
 
-STAGES: list[Stage] = [(160, 6, 10, 0.0), (320, 20, 10, 0.0), (320, 12, 0, 0.0002)]
+STAGES: list[Stage] = [(160, 6, 10, 0.0), (320, 20, 10, 0.0), (320, 16, 0, 0.0004)]
 
 
 def coco_start(weights: Path, out: Path) -> Path:
