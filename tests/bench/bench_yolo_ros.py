@@ -87,14 +87,18 @@ class Side:
         topic, kind, profile = answer
         self._newest: Any = None
         self._node.create_subscription(kind, f"{space}/{topic}", self._receive, profile)
-        change = self._node.create_client(ChangeState, f"{space}/{node_name}/change_state")
-        self._wait(change.service_is_ready, START_S)
-        for transition in transitions:
+        self._change = self._node.create_client(ChangeState, f"{space}/{node_name}/change_state")
+        self._transitions = transitions
+
+    def start(self) -> None:
+        """Wait until it listens to images."""
+        self._wait(self._change.service_is_ready, START_S)
+        for transition in self._transitions:
             request = ChangeState.Request()
             request.transition.id = transition
-            future = change.call_async(request)
+            future = self._change.call_async(request)
             self._wait(future.done, START_S)
-            assert getattr(future.result(), "success", False), f"{name}: {transition} failed"
+            assert getattr(future.result(), "success", False), f"{self.name}: {transition} failed"
         self._wait(lambda: self._images.get_subscription_count() > 0, START_S)
 
     def _receive(self, message: Any) -> None:
@@ -178,6 +182,7 @@ def main() -> None:
             durations: dict[str, list[float]] = {side.name: [] for side in nodes}
             counts: dict[str, int] = {side.name: 0 for side in nodes}
             for side in nodes:
+                side.start()
                 side.look(pictures[0], START_S)
             for _ in range(max(1, arguments.rounds // BLOCK)):
                 for side in random.sample(nodes, len(nodes)):
