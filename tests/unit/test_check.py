@@ -120,13 +120,15 @@ def test_a_broken_graph_policy_rules_or_manifest(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("MYRVM_HOME", str(tmp_path))
     (tmp_path / "config" / "rules.yaml").write_text("[]")
     (tmp_path / "models" / "manifest.json").write_text("{}")
+    (tmp_path / "models" / "segmenters.json").write_text("{}")
     policy = (tmp_path / "config" / "policy.yaml").read_text()
     (tmp_path / "config" / "policy.yaml").write_text(policy.replace("below: 82", "below: 81"))
     problems = check([])
-    assert len(problems) == 3
+    assert len(problems) == 4
     assert "policy.yaml: temperature_c has a hole: nothing is said from 81 to 82" in problems[0]
     assert "rules.yaml" in problems[1]
     assert "manifest.json" in problems[2]
+    assert "segmenters.json" in problems[3]
     text = (tmp_path / "config" / "graph.yaml").read_text()
     (tmp_path / "config" / "graph.yaml").write_text(text.replace("essential: true", "essential: maybe"))
     problems = check([])

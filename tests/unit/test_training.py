@@ -172,7 +172,7 @@ def test_a_run_keeps_its_lists_and_ends_once(
     rows = list(csv.DictReader((tmp_path / "runs.csv").read_text().splitlines()))
     assert len(rows) == 2
     assert (rows[0]["run"], rows[0]["renders"], rows[0]["validation"], rows[0]["stages"]) == (
-        "first", "4", "2", "32:1:10",
+        "first", "4", "2", "32:1:10 32:1:10",
     )  # fmt: skip
     assert rows[0]["mineral_map50"]
 

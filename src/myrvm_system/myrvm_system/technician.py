@@ -83,10 +83,14 @@ def maintenance(
         if switch is Switch.OFF and mode != "MAINTENANCE":
             raise RvmError(f"the machine is not in maintenance: {mode}")
         if switch is Switch.ON and not now and mode in ("SERVING", "DEGRADED"):
-            client.wait(lambda: "deposit/state" in client.latest, HEAR_S)
-            state = client.latest.get("deposit/state")
-            at_rest = (DepositState.IDLE, DepositState.SESSION, DepositState.OUT_OF_ORDER)
-            if state is not None and state.state not in at_rest:
+            begun = (None, DepositState.RECOVERING)  # just started: it looks for what was left behind
+
+            def deposit_state() -> int | None:
+                said = client.latest.get("deposit/state")
+                return None if said is None else said.state
+
+            client.wait(lambda: deposit_state() not in begun, HEAR_S)
+            if deposit_state() not in (None, DepositState.IDLE, DepositState.SESSION, DepositState.OUT_OF_ORDER):
                 raise RvmError("an item is in the machine: wait, or --now")
         verb = ManageSystem.Request.MAINTENANCE if switch is Switch.ON else ManageSystem.Request.RESUME
         answer = client.call(ManageSystem, "system/manage", ManageSystem.Request(verb=verb), MANAGE_S)
