@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +15,7 @@ from myrvm_core.errors import ImageError, ModelError
 from myrvm_core.verdict import Box, Detection
 from numpy.typing import NDArray
 
+from myrvm_vision import plug_ins
 from myrvm_vision.postprocess import Limits
 
 GROUP = "myrvm_vision.engines"
@@ -105,13 +105,7 @@ def installed() -> dict[str, EngineClass]:
     Raises:
         ModelError: one of them cannot be imported.
     """
-    engines: dict[str, EngineClass] = {}
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-        try:
-            engines[point.name] = point.load()
-        except (ImportError, AttributeError) as error:
-            raise ModelError(f"engine {point.name!r} ({point.value}) cannot be imported: {error}") from error
-    return engines
+    return plug_ins.installed(GROUP, "engine")
 
 
 def make_engine(file: Path, kind: str = AUTO, options: EngineOptions | None = None) -> Engine:

@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +18,8 @@ import numpy as np
 from myrvm_core.errors import ModelError
 from myrvm_core.verdict import Box
 from numpy.typing import NDArray
+
+from myrvm_vision import plug_ins
 
 GROUP = "myrvm_vision.segmenters"
 STABILITY_OFFSET = 1.0  # logits, the default of Segment Anything's automatic mask generator
@@ -174,13 +175,7 @@ def installed() -> dict[str, SegmenterClass]:
     Raises:
         ModelError: one of them cannot be imported.
     """
-    segmenters: dict[str, SegmenterClass] = {}
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-        try:
-            segmenters[point.name] = point.load()
-        except (ImportError, AttributeError) as error:
-            raise ModelError(f"segmenter {point.name!r} ({point.value}) cannot be imported: {error}") from error
-    return segmenters
+    return plug_ins.installed(GROUP, "segmenter")
 
 
 def make_segmenter(file: Path, options: SegmenterOptions | None = None) -> Segmenter:

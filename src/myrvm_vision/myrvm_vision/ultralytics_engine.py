@@ -11,7 +11,7 @@ import inspect
 import os
 import stat
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from myrvm_core.errors import ModelError
@@ -36,20 +36,7 @@ class UltralyticsEngine:
 
     def load(self) -> None:
         """See `Engine`."""
-        if not self._file.is_file():
-            raise ModelError(f"{self._file} does not exist")  # ultralytics would try to download it
-        check_trusted(self._file, self._options.trusted_folder)
-        try:
-            for name, value in QUIET.items():
-                os.environ.setdefault(name, value)
-            torch = importlib.import_module("torch")
-            ultralytics = importlib.import_module("ultralytics")
-        except ImportError as error:
-            raise ModelError(
-                f"{self._file} needs ultralytics and torch, which are not installed ({error}): "
-                "run python3 deploy/desk/setup.py torch, or choose a .onnx model"
-            ) from error
-        torch.set_num_threads(self._options.threads)
+        (ultralytics,) = import_for(self._file, self._options, "a .onnx model", "ultralytics")
         try:
             self._read_safely()
             self._model = ultralytics.YOLO(str(self._file))
@@ -105,6 +92,49 @@ class UltralyticsEngine:
         """See `Engine`."""
         self._model = None
         return_memory()
+
+
+class TrustingOptions(Protocol):
+    """Options of whatever loads a `.pt` (`EngineOptions`, `SegmenterOptions`)."""
+
+    @property
+    def threads(self) -> int:
+        """Of the forward pass."""
+        ...
+
+    @property
+    def trusted_folder(self) -> Path | None:
+        """See `check_trusted`."""
+        ...
+
+
+def import_for(file: Path, options: TrustingOptions, instead: str, *names: str) -> list[Any]:
+    """Modules of torch and ultralytics, which are about to load a file that is trusted; torch has its threads.
+
+    Args:
+        file: of the model.
+        options: how it runs, and where it may lie.
+        instead: what to choose where they are not installed.
+        names: of the modules.
+
+    Raises:
+        ModelError: there is no such file, it is not trusted, or torch or ultralytics is not installed.
+    """
+    if not file.is_file():
+        raise ModelError(f"{file} does not exist")  # ultralytics would try to download it
+    check_trusted(file, options.trusted_folder)
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        torch = importlib.import_module("torch")
+        modules = [importlib.import_module(name) for name in names]
+    except ImportError as error:
+        raise ModelError(
+            f"{file} needs ultralytics and torch, which are not installed ({error}): "
+            f"run python3 deploy/desk/setup.py torch, or choose {instead}"
+        ) from error
+    torch.set_num_threads(options.threads)
+    return modules
 
 
 def check_trusted(file: Path, folder: Path | None) -> None:

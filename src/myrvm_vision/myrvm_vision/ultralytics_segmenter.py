@@ -5,9 +5,7 @@ ultralytics tells the network by the file's name, and so must this. A `.pt` is a
 
 from __future__ import annotations
 
-import importlib
 import math
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +28,7 @@ from myrvm_vision.segmenter import (
     in_batches,
     stability_of,
 )
-from myrvm_vision.ultralytics_engine import QUIET, check_trusted
+from myrvm_vision.ultralytics_engine import import_for
 
 BATCH = 16  # prompts that are answered at once
 SCORE, OVERLAP = 0.25, 0.9  # FastSAM's own limits: scores, suppression
@@ -51,22 +49,9 @@ class UltralyticsSegmenter:
 
     def load(self) -> None:
         """See `Segmenter`."""
-        if not self._file.is_file():
-            raise ModelError(f"{self._file} does not exist")  # ultralytics would try to download it
-        check_trusted(self._file, self._options.trusted_folder)
-        try:
-            for name, value in QUIET.items():
-                os.environ.setdefault(name, value)
-            self._torch = importlib.import_module("torch")
-            models = importlib.import_module("ultralytics.models")
-            fast = importlib.import_module("ultralytics.models.fastsam")
-            sam = importlib.import_module("ultralytics.models.sam")
-        except ImportError as error:
-            raise ModelError(
-                f"{self._file} needs ultralytics and torch, which are not installed ({error}): "
-                "run python3 deploy/desk/setup.py torch, or choose a pair of .onnx files"
-            ) from error
-        self._torch.set_num_threads(self._options.threads)
+        names = ("torch", "ultralytics.models", "ultralytics.models.fastsam", "ultralytics.models.sam")
+        modules = import_for(self._file, self._options, "a pair of .onnx files", *names)
+        self._torch, models, fast, sam = modules
         options = {
             "model": str(self._file), "imgsz": self._options.size_px, "conf": SCORE, "rect": True, "retina_masks": True,
             "verbose": False, "save": False,
