@@ -19,7 +19,7 @@ from typing import Any
 from myrvm_cloud.bridge import Fate, Line
 from myrvm_cloud.buffer import Decision, DepositBuffer
 from myrvm_cloud.connection import Connection
-from myrvm_cloud.deposit_rows import record_of, row_of
+from myrvm_cloud.deposit_rows import picked, record_of, row_of
 from myrvm_cloud.settings import CloudBridgeSettings
 from myrvm_core.deposit_record import DepositRecord, Stage
 from myrvm_core.errors import StorageError
@@ -54,7 +54,7 @@ def buffer_process(folder: Path, path: Path, record: Path, defect: str) -> None:
         now_ns = time.time_ns()
         match asked.pop("do"):
             case "enqueue":
-                deposit = record_of(asked["row"])
+                deposit = record_of(picked(asked["row"]))
                 assert deposit is not None
                 return buffer.enqueue(deposit, now_ns)
             case "update":
@@ -140,7 +140,7 @@ class HostPort:
     async def lease(self, limit: int, duration_s: float, once: bool) -> tuple[str, list[DepositRecord]]:
         """See `Deposits`."""
         lease_id, rows = await self.call("lease", limit=limit, duration_s=duration_s, once=once)
-        return lease_id, [record for row in rows if (record := record_of(row))]
+        return lease_id, [record for row in rows if (record := record_of(picked(row)))]
 
     async def ack(self, lease_id: str, deposit_ids: Sequence[str]) -> int:
         """See `Deposits`."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from chaos import DOWN_S, Hosted
 from chaos_host import KEY, LEASE_S
-from myrvm_cloud.deposit_rows import record_of
+from myrvm_cloud.deposit_rows import picked, record_of
 from myrvm_core.domain_id import claim_domain
 from myrvm_core.errors import StorageError
 from myrvm_interfaces.srv import DecideDeposits, EnqueueDeposit, UpdateDeposit
@@ -85,7 +85,7 @@ class Nodes:
             connection.close()
             return {name: states[name] for name in ("held", "pending", "leased")}
         if do == "enqueue":
-            record = record_of(arguments["row"])
+            record = record_of(picked(arguments["row"]))
             assert record is not None
             request: Any = EnqueueDeposit.Request(record=conversions.record_to_message(record))
             return self._ask(EnqueueDeposit, do, request, "stored")

@@ -23,10 +23,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import uuid_utils
 from myrvm_core.deposit_record import DepositRecord, Stage, TelemetryRecord
 from myrvm_core.errors import StorageError
-from sqlite_utils import Database
 
 from myrvm_cloud import schema
-from myrvm_cloud.deposit_rows import STAGE_STATE, TEXT_LIMIT, as_sent, check, record_of, row_of
+from myrvm_cloud.deposit_rows import RECORD_COLUMNS, STAGE_STATE, TEXT_LIMIT, check, record_of, row_of
 from myrvm_cloud.salvage import Salvage, salvage
 from myrvm_cloud.schema import OPEN, UNDATED, UNSENT
 from myrvm_core import durable
@@ -38,6 +37,8 @@ PRUNE_LIMIT = 1000  # rows deleted in one transaction: nobody waits long for the
 DAMAGED = "damaged on disk"
 OLDER_COPY = "read from a damaged file, perhaps an older copy: it may have been sent"
 NO_ANSWER = "sent, and the sender ended before it had an answer"
+_RECORD = f"seq, state, {', '.join(RECORD_COLUMNS)}"
+_LEASED = _RECORD.replace(" attempts", " attempts + 1")  # as it is when it is leased
 _AMONG = "IN (SELECT value FROM json_each(?))"
 _INSERT = (
     f"INSERT INTO deposits ({', '.join(schema.DEPOSIT_COLUMNS[1:])})"
@@ -235,7 +236,8 @@ class DepositBuffer:
         """Deposits without an end, or ended and not shown; oldest first, at most 100."""
         with self._transaction():
             # +seq: through the index of these few, not through the table in its own order.
-            return self._records(f"SELECT * FROM deposits WHERE {OPEN} ORDER BY +seq LIMIT ?", (OPEN_LIMIT,))
+            query = f"SELECT {_RECORD} FROM deposits WHERE {OPEN} ORDER BY +seq LIMIT ?"
+            return list(self._records(self._connection.execute(query, (OPEN_LIMIT,)).fetchall()).values())
 
     @_guarded
     def correct(self, boot_id: str, epoch_ns: int, boottime_ns: int) -> int:
@@ -282,26 +284,26 @@ class DepositBuffer:
         lease_id = str(uuid.uuid4())
         with self._transaction(synced=once or self._any_undated()):
             self._expire(now_ns)
-            chosen = self._choose(limit)
-            records = self._records(
+            records = self._records(self._choose(limit), as_sent=True)
+            self._connection.execute(
                 "UPDATE deposits SET state = 'leased', lease_id = ?, leased_at_ns = ?, leased_until_ns = ?,"
-                f" attempts = attempts + 1, changed_at_ns = ?, once = ? WHERE seq {_AMONG} RETURNING *",
-                (lease_id, now_ns, now_ns + duration_ns, now_ns, int(once), json.dumps(chosen)),
-                as_sent,
-                chosen,
+                f" attempts = attempts + 1, changed_at_ns = ?, once = ? WHERE seq {_AMONG}",
+                (lease_id, now_ns, now_ns + duration_ns, now_ns, int(once), json.dumps(list(records))),
             )
-        return (lease_id if records else ""), records
+        return (lease_id if records else ""), list(records.values())
 
     @_guarded
     def ack(self, deposit_ids: Sequence[str], now_ns: int) -> int:
         """The server has credited these, whatever became of the lease. Returns how many of them are acked now."""
         ids = json.dumps(list(deposit_ids))
         with self._transaction():
-            self._connection.execute(
+            acked = self._connection.execute(
                 "UPDATE deposits SET state = 'acked', changed_at_ns = ?, reason = ''"
                 f" WHERE deposit_id {_AMONG} AND stage = ? AND state != 'acked' AND attempts > 0",
                 (now_ns, ids, Stage.TAKEN),
-            )
+            ).rowcount
+            if acked == len(deposit_ids):
+                return acked
             query = f"SELECT COUNT(*) FROM deposits WHERE deposit_id {_AMONG} AND state = 'acked'"
             return self._connection.execute(query, (ids,)).fetchone()[0]
 
@@ -491,7 +493,6 @@ class DepositBuffer:
         if self.file.stat().st_size == 0 if self.file.exists() else wal.exists():
             raise sqlite3.DatabaseError("malformed: empty, or gone from beside its log")
         self._connection = schema.connect(self.file)
-        self._database = Database(self._connection)
         try:
             problems = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if problems != "ok":
@@ -545,23 +546,23 @@ class DepositBuffer:
             self._count()
         return dict(self._connection.execute("SELECT name, amount FROM counts"))
 
-    def _choose(self, limit: int) -> list[int]:
-        """Numbers of the rows to lease next, in the order in which to send them."""
+    def _choose(self, limit: int) -> list[tuple[Any, ...]]:
+        """Rows of `_LEASED` to lease next, in the order in which to send them."""
         query = f"SELECT DISTINCT session_id FROM deposits WHERE {UNSENT} AND state = 'leased' AND session_id != ''"
         under_way = {row[0] for row in self._connection.execute(query)}
-        chosen: dict[int, None] = {}
+        chosen: dict[int, tuple[Any, ...]] = {}
         for newest, room in ((True, limit - limit // 2), (False, limit)):
             for session_id in self._sessions(newest):
                 if len(chosen) == room:
                     break
                 if session_id in under_way:
                     continue
-                query = f"SELECT seq FROM deposits WHERE {UNSENT} AND state = 'pending' AND session_id = ?"
+                query = f"SELECT {_LEASED} FROM deposits WHERE {UNSENT} AND state = 'pending' AND session_id = ?"
                 query += " ORDER BY seq LIMIT ?"
-                for (seq,) in self._connection.execute(query, (session_id, limit)).fetchall():
+                for row in self._connection.execute(query, (session_id, limit)).fetchall():
                     if len(chosen) < room:
-                        chosen[seq] = None
-        return list(chosen)
+                        chosen[row[0]] = row
+        return list(chosen.values())
 
     def _sessions(self, newest_first: bool) -> Iterator[str]:
         """Sessions with pending deposits. Their ids are UUIDv7, so their order is that of time."""
@@ -573,27 +574,17 @@ class DepositBuffer:
             query = f"{pending} AND session_id {'<' if newest_first else '>'} ? {order}"
             found = self._connection.execute(query, found).fetchone()
 
-    def _records(
-        self,
-        statement: str,
-        values: Sequence[Any],
-        convert: Callable[[dict[str, Any]], DepositRecord | None] = record_of,
-        order: Sequence[int] = (),
-    ) -> list[DepositRecord]:
-        """Rows as records. A row that has changed by itself is left out and set aside for the technician."""
-        rows = list(self._database.query(statement, values))
-        if order:
-            place = {seq: number for number, seq in enumerate(order)}
-            rows.sort(key=lambda row: place[row["seq"]])
-        records: list[DepositRecord] = []
-        for row in rows:
-            record = convert(row)
+    def _records(self, rows: Sequence[tuple[Any, ...]], as_sent: bool = False) -> dict[int, DepositRecord]:
+        """Rows of `_RECORD` by number. One that has changed by itself is left out, set aside for the technician."""
+        records: dict[int, DepositRecord] = {}
+        for seq, state, *columns in rows:
+            record = record_of(columns, as_sent)
             if record is not None:
-                records.append(record)
-            elif row["state"] != "dead":
+                records[seq] = record
+            elif state != "dead":
                 self._connection.execute(
                     "UPDATE deposits SET state = 'dead', stage = ?, reason = ? WHERE seq = ?",
-                    (Stage.UNRESOLVED, DAMAGED, row["seq"]),
+                    (Stage.UNRESOLVED, DAMAGED, seq),
                 )
         return records
 

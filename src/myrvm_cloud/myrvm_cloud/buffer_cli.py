@@ -29,7 +29,7 @@ from rich.table import Table
 from myrvm_cloud import export
 from myrvm_cloud.buffer import Decision, DepositBuffer
 from myrvm_cloud.buffer_access import Decisions, InUseError, claimed, machine_key
-from myrvm_cloud.deposit_rows import as_sent
+from myrvm_cloud.deposit_rows import picked, record_of
 from myrvm_cloud.schema import BUSY_TIMEOUT_S
 from myrvm_cloud.settings import OfflineBufferSettings
 from myrvm_core import durable, paths
@@ -227,7 +227,7 @@ def _export_signed(file: Path, who: str) -> export.Header:
     def records() -> Iterator[DepositRecord]:
         with _Reader() as reader:
             for row in reader.rows(STATES):
-                if row["deposit_id"] in decided and (record := as_sent(row)) is not None:
+                if row["deposit_id"] in decided and (record := record_of(picked(row), as_sent=True)) is not None:
                     yield record
 
     key, machine = machine_key(), identity().hardware_id

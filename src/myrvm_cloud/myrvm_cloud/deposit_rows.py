@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from collections.abc import Sequence
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from myrvm_core.deposit_record import DepositRecord, Session, SessionKind, Stage
@@ -14,6 +16,13 @@ from myrvm_cloud import schema
 
 TEXT_LIMIT = 500
 STAGE_STATE = {Stage.ACCEPTED: "held", Stage.TAKEN: "pending", Stage.RETURNED: "void", Stage.UNRESOLVED: "dead"}
+# What a record is made of: the content, its CRC, and what may change.
+RECORD_COLUMNS = (
+    *schema.CONTENT_COLUMNS, "crc", "stage", "shown", "attempts", "accepted_monotonic_ns", "boot_id",
+    "clock_synchronised", "corrected_at_ns",
+)  # fmt: skip
+picked = itemgetter(*RECORD_COLUMNS)  # of a row that is a mapping
+_CONTENT_LENGTH = len(schema.CONTENT_COLUMNS)
 _DEPOSIT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -77,37 +86,48 @@ def row_of(record: DepositRecord, now_ns: int) -> dict[str, Any]:
     }
 
 
-def record_of(row: dict[str, Any]) -> DepositRecord | None:
-    """None where the row is not as it was written."""
-    if schema.crc_of(row) != row["crc"]:
+def record_of(row: Sequence[Any], as_sent: bool = False) -> DepositRecord | None:
+    """The record in `RECORD_COLUMNS` of a row; None where the row is not as it was written.
+
+    `as_sent`: with the corrected time in the place of the one that was told then.
+    """
+    if schema.crc_of_content(row[:_CONTENT_LENGTH]) != row[_CONTENT_LENGTH]:
         return None
+    # fmt: off
+    (
+        deposit_id, session_kind, session_id, account_id, session_started_at_ns, class_name, score, points, weight_kg,
+        accepted_at_ns, model_name, model_version, model_sha256, _, stage, shown, attempts, accepted_monotonic_ns,
+        boot_id, clock_synchronised, corrected_at_ns,
+    ) = row
+    # fmt: on
+    if as_sent and corrected_at_ns is not None:
+        accepted_at_ns, clock_synchronised = corrected_at_ns, True
     try:
-        session = Session(
-            SessionKind(row["session_kind"]), row["session_id"], row["account_id"], row["session_started_at_ns"]
-        )
         return DepositRecord(
-            deposit_id=row["deposit_id"],
-            session=session,
-            class_name=row["class_name"],
-            score=row["score"],
-            points=row["points"],
-            weight_kg=row["weight_kg"],
-            accepted_at_ns=row["accepted_at_ns"],
-            model=ModelInfo(row["model_name"], row["model_version"], row["model_sha256"]),
-            stage=Stage(row["stage"]),
-            shown=bool(row["shown"]),
-            attempts=row["attempts"],
-            accepted_monotonic_ns=row["accepted_monotonic_ns"],
-            boot_id=row["boot_id"],
-            clock_synchronised=bool(row["clock_synchronised"]),
+            deposit_id=deposit_id,
+            session=_session(session_kind, session_id, account_id, session_started_at_ns),
+            class_name=class_name,
+            score=score,
+            points=points,
+            weight_kg=weight_kg,
+            accepted_at_ns=accepted_at_ns,
+            model=_model(model_name, model_version, model_sha256),
+            stage=Stage(stage),
+            shown=bool(shown),
+            attempts=attempts,
+            accepted_monotonic_ns=accepted_monotonic_ns,
+            boot_id=boot_id,
+            clock_synchronised=bool(clock_synchronised),
         )
     except ValueError:
         return None
 
 
-def as_sent(row: dict[str, Any]) -> DepositRecord | None:
-    """With the corrected time in the place of the one that was told then."""
-    record = record_of(row)
-    if record is None or row["corrected_at_ns"] is None:
-        return record
-    return replace(record, accepted_at_ns=row["corrected_at_ns"], clock_synchronised=True)
+@lru_cache(maxsize=64)  # neighbours in a backlog share both
+def _session(kind: int, session_id: str, account_id: str, started_at_ns: int) -> Session:
+    return Session(SessionKind(kind), session_id, account_id, started_at_ns)
+
+
+@lru_cache(maxsize=8)
+def _model(name: str, version: str, sha256: str) -> ModelInfo:
+    return ModelInfo(name, version, sha256)

@@ -10,10 +10,12 @@ import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
 from myrvm_core.deposit_record import DepositRecord, TelemetryRecord
+from myrvm_core.verdict import ModelInfo
 
 from myrvm_cloud import contract
 from myrvm_cloud.call import Call, CallError, ErrorKind, NotOfferedError, get, post, retry_after_s
@@ -264,5 +266,10 @@ def _deposit(record: DepositRecord) -> contract.Deposit:
         weight_kg=record.weight_kg,
         accepted_at=record.accepted_at_ns / NS_PER_S,
         accepted_at_trusted=record.clock_synchronised,
-        model=contract.Model(**vars(record.model)),
+        model=_model(record.model),
     )
+
+
+@lru_cache(maxsize=8)  # a backlog has few
+def _model(model: ModelInfo) -> contract.Model:
+    return contract.Model(**vars(model))

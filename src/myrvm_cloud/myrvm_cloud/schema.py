@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import itemgetter, methodcaller
 from pathlib import Path
 from typing import Any
@@ -101,8 +101,8 @@ COUNTS = """
     CREATE TEMP TRIGGER IF NOT EXISTS deposit_added AFTER INSERT ON main.deposits
         BEGIN UPDATE counts SET amount = amount + 1 WHERE name = NEW.state; END;
     CREATE TEMP TRIGGER IF NOT EXISTS deposit_moved AFTER UPDATE OF state ON main.deposits WHEN OLD.state != NEW.state
-        BEGIN UPDATE counts SET amount = amount + (name = NEW.state) - (name = OLD.state)
-              WHERE name IN (OLD.state, NEW.state); END;
+        BEGIN UPDATE counts SET amount = amount - 1 WHERE name = OLD.state;
+              UPDATE counts SET amount = amount + 1 WHERE name = NEW.state; END;
     CREATE TEMP TRIGGER IF NOT EXISTS deposit_deleted AFTER DELETE ON main.deposits
         BEGIN UPDATE counts SET amount = amount - 1 WHERE name = OLD.state; END;
     CREATE TEMP TRIGGER IF NOT EXISTS telemetry_added AFTER INSERT ON main.telemetry
@@ -129,7 +129,12 @@ TELEMETRY_COLUMNS = ("seq", "stamp_ns", "source", "name", "value")
 
 def crc_of(row: Mapping[str, Any]) -> int:
     """CRC-32 of a deposit's content, which never changes after it was enqueued."""
-    return zlib.crc32(_ENCODE(_CONTENT(row)).encode())
+    return crc_of_content(_CONTENT(row))
+
+
+def crc_of_content(values: Sequence[Any]) -> int:
+    """The same from the values of `CONTENT_COLUMNS`."""
+    return zlib.crc32(_ENCODE(values).encode())
 
 
 def connect(file: Path) -> sqlite3.Connection:
