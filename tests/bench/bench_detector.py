@@ -35,6 +35,7 @@ from sensor_msgs.msg import Image
 
 from myrvm_core import paths
 from myrvm_ros import image_codec, qos, stamps
+from myrvm_system import transport
 from myrvm_vision import model_store, recognizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -61,7 +62,7 @@ def timed(function: Callable[[], Any]) -> float:
 class Bench:
     """The node under test in its own process; this process is the camera and the client."""
 
-    def __init__(self) -> None:
+    def __init__(self, **parameters: object) -> None:
         rclpy.init()
         self.node = rclpy.create_node("bench")
         self.executor = SingleThreadedExecutor()
@@ -69,9 +70,10 @@ class Bench:
         self.camera = self.node.create_publisher(Image, "camera/image_raw", qos.IMAGE)
         self.client = self.node.create_client(Classify, "detector/classify")
         code = "from myrvm_vision.detector_node import main; main()"
-        parameters = ["-p", "votes:=1", "-p", f"threads:={THREADS}"]
+        given = {"votes": 1, "threads": THREADS} | parameters
+        arguments = [part for name, value in given.items() for part in ("-p", f"{name}:={value}")]
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code, "--ros-args", *parameters], stderr=subprocess.DEVNULL
+            [sys.executable, "-c", code, "--ros-args", *arguments], stderr=subprocess.DEVNULL
         )
         change = self.node.create_client(ChangeState, "detector/change_state")
         for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
@@ -120,8 +122,15 @@ class Bench:
         rclpy.shutdown()
 
 
-def bench_verdict(file: Path, pictures: list[np.ndarray], rounds: int) -> None:
-    """Capture to verdict against the bare call."""
+def as_launched() -> None:
+    """Begin this process again with what the launch gives to nodes that exchange pictures, where it is without."""
+    missing = transport.environment(True, os.environ)
+    if any(os.environ.get(name) != value for name, value in missing.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | missing)
+
+
+def bench_verdict(file: Path, pictures: list[np.ndarray], rounds: int, **parameters: object) -> None:
+    """Capture to verdict against the bare call; `parameters` of the detector."""
     engine = OnnxEngine(file, EngineOptions(THREADS))
     engine.load()
     size, stride = engine.describe().size, engine.describe().stride
@@ -130,7 +139,7 @@ def bench_verdict(file: Path, pictures: list[np.ndarray], rounds: int) -> None:
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     dynamic = not isinstance(session.get_inputs()[0].shape[2], int)
     letterbox = Letterbox(size, stride if dynamic else 0)
-    bench = Bench()
+    bench = Bench(**parameters)
     try:
         bare: list[float] = []
         whole: list[float] = []
@@ -149,7 +158,7 @@ def bench_verdict(file: Path, pictures: list[np.ndarray], rounds: int) -> None:
                 matched.append(match_s)
                 times = verdict.times
                 stages.append([times.preprocess_s, times.inference_s, times.postprocess_s])
-        print(f"\nCamera stamp to verdict, one frame voting, {len(bare)} frames, {THREADS} threads")
+        print(f"\nCamera stamp to verdict, one frame voting, {len(bare)} frames, {THREADS} threads, {file.name}")
         row("bare ONNX Runtime call", bare)
         row("camera stamp to verdict", whole)
         row("  of it letterbox", [stage[0] for stage in stages])
@@ -195,6 +204,7 @@ def bench_pipeline(file: Path, pictures: list[np.ndarray], rounds: int) -> None:
 
 def main() -> None:
     """Print the tables."""
+    as_launched()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=60)
     rounds = parser.parse_args().rounds

@@ -267,6 +267,7 @@ def draw(points: list[tuple[str, float, float | None]], file: Path) -> None:
 
 def main() -> None:
     """Print the tables."""
+    bench_detector.as_launched()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--plot", type=Path, default=paths.data() / "vision_speed.svg")
@@ -285,6 +286,8 @@ def main() -> None:
             with claim_domain() as domain:
                 os.environ |= {"ROS_DOMAIN_ID": str(domain), "MYRVM_DATA": place, "MYRVM_ENV_FILE": os.devnull}
                 bench_detector.bench_verdict(file, pictures, args.rounds)
+                own = resized(file, 640, folder)  # the input that operators' own networks have
+                bench_detector.bench_verdict(own, pictures, args.rounds, model_path=own, engine_proof="none")
         if "pipeline" in wanted:
             bench_detector.bench_pipeline(file, pictures, args.rounds)
         if "stages" in wanted:
