@@ -210,6 +210,29 @@ def test_a_pickle_is_loaded_from_the_trusted_folder_only(tmp_path: Path) -> None
         make_segmenter(file, SegmenterOptions(trusted_folder=tmp_path / "other")).load()
 
 
+class Exploit:
+    """A pickle that writes a file when it is loaded."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> Any:
+        return (Path.write_text, (self.trace, "it ran"))
+
+
+@pytest.mark.parametrize("name", ["mobile_sam.pt", "sam2.1_t.pt", "FastSAM-s.pt"])
+def test_a_pickle_that_would_run_code_does_not(tmp_path: Path, name: str) -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("ultralytics")
+    trace = tmp_path / "trace"
+    torch.save({"model": Exploit(trace)}, tmp_path / name)
+    with pytest.raises(ModelError, match="is not a segmenter that ultralytics loads"):
+        opened(tmp_path / name)
+    assert not trace.exists()
+    torch.load(tmp_path / name, weights_only=False)
+    assert trace.read_text() == "it ran"  # it would have
+
+
 # What all share
 
 

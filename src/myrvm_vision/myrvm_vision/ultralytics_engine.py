@@ -38,7 +38,7 @@ class UltralyticsEngine:
         """See `Engine`."""
         (ultralytics,) = import_for(self._file, self._options, "a .onnx model", "ultralytics")
         try:
-            self._read_safely()
+            read_safely(self._file)
             self._model = ultralytics.YOLO(str(self._file))
             if self._model.task != "detect":
                 raise ModelError(f"is made for the task {self._model.task!r}; allowed: detect")
@@ -49,11 +49,6 @@ class UltralyticsEngine:
         except Exception as error:  # torch and pickle each raise their own
             self.close()
             raise ModelError(f"{self._file} is not a model that ultralytics loads: {one_line(error)}") from error
-
-    def _read_safely(self) -> None:
-        read = importlib.import_module("ultralytics.nn.tasks").torch_safe_load
-        if "safe_only" in inspect.signature(read).parameters:
-            read(self._file, safe_only=True)
 
     def _predict(self, image: NDArray[np.uint8]) -> Any:
         limits = self._options.limits
@@ -135,6 +130,13 @@ def import_for(file: Path, options: TrustingOptions, instead: str, *names: str) 
         ) from error
     torch.set_num_threads(options.threads)
     return modules
+
+
+def read_safely(file: Path) -> None:
+    """Read a network of ultralytics' own, whose classes its allow-list knows; raises whatever torch and pickle do."""
+    read = importlib.import_module("ultralytics.nn.tasks").torch_safe_load
+    if "safe_only" in inspect.signature(read).parameters:
+        read(file, safe_only=True)
 
 
 def check_trusted(file: Path, folder: Path | None) -> None:

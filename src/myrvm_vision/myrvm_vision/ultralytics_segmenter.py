@@ -28,7 +28,7 @@ from myrvm_vision.segmenter import (
     in_batches,
     stability_of,
 )
-from myrvm_vision.ultralytics_engine import import_for
+from myrvm_vision.ultralytics_engine import import_for, read_safely
 
 BATCH = 16  # prompts that are answered at once
 SCORE, OVERLAP = 0.25, 0.9  # FastSAM's own limits: scores, suppression
@@ -58,9 +58,11 @@ class UltralyticsSegmenter:
         }  # fmt: skip
         try:
             if self._fast:
+                read_safely(self._file)
                 self._predictor = fast.FastSAMPredictor(overrides={**options, "iou": OVERLAP})
                 self._predictor.setup_model(models.FastSAM(str(self._file)).model, verbose=False)
             else:
+                self._torch.load(self._file, map_location="cpu", weights_only=True)  # nothing but tensors runs no code
                 kind = sam.SAM2Predictor if "sam2" in self._file.name else sam.Predictor
                 self._predictor = kind(overrides=options)
                 self._predictor.setup_model(verbose=False)
