@@ -27,7 +27,7 @@ from ultralytics import YOLO
 
 Stage = tuple[int, int, int, float]  # image size, px; epochs; frozen layers; learning rate, 0 for ultralytics' choice
 
-STAGES: list[Stage] = [(160, 6, 10, 0.0), (320, 20, 10, 0.0), (320, 16, 0, 0.0004)]
+STAGES: list[Stage] = [(160, 6, 10, 0.0), (320, 40, 0, 0.0)]
 
 
 def coco_start(weights: Path, out: Path) -> Path:
@@ -148,16 +148,6 @@ def train_stage(start: Path, data: Path, folder: Path, stage: Stage, seed: int) 
     return best
 
 
-def average(first: Path, second: Path, out: Path) -> None:
-    """Write the mean of two checkpoints of the same network, which errs less than either."""
-    mean, other = YOLO(first), YOLO(second).model.state_dict()
-    weights = mean.model.state_dict()
-    mean.model.load_state_dict(
-        {k: (v.float() + other[k].float()) / 2 if v.is_floating_point() else v for k, v in weights.items()}
-    )
-    mean.save(out)
-
-
 def validate(checkpoint: Path, data: Path, size_px: int) -> dict[str, float]:
     """Columns of runs.csv: precision and recall at the best F1, and average precision, of all and of each class."""
     model = YOLO(checkpoint)
@@ -190,7 +180,6 @@ def main() -> None:
     parser.add_argument(
         "--stage", type=parsed_stage, action="append", metavar="SIZE:EPOCHS:FROZEN[:RATE]", help="may be repeated"
     )
-    parser.add_argument("--average", action="store_true", help="average the best of the last two stages")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     out = args.out.resolve()
@@ -204,10 +193,7 @@ def main() -> None:
     checkpoints = [args.weights if args.weights.suffix == ".pt" else coco_start(args.weights, out)]
     for number, one in enumerate(stages):
         checkpoints.append(train_stage(checkpoints[-1], data, out / f"stage{number}", one, args.seed))
-    if args.average:
-        average(*checkpoints[-2:], best)
-    else:
-        shutil.copyfile(checkpoints[-1], best)
+    shutil.copyfile(checkpoints[-1], best)
     seconds = sum(runs.seconds_of(out / f"stage{number}" / "results.csv") for number in range(len(stages)))
     runs.append(
         {
