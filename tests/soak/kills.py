@@ -55,6 +55,8 @@ STATES = {
     "RETURNING": Kind.NOT_EMPTY,
 }
 """The states that an item passes, and what is put in to reach each; in IDLE it is put in right after the signal."""
+HELD = ("WEIGHING",)
+"""States that an item comes to only while a hand is in the gate; it goes with the signal."""
 SIGNALS = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP}
 GOAL_S = {"kill": 5.0, "freeze": 10.0}
 SERVING = (SystemStatus.SERVING, SystemStatus.DEGRADED)
@@ -119,6 +121,7 @@ class Kills:
         def strike() -> None:
             os.kill(old, SIGNALS[how])
             hit_s.append(time.monotonic())
+            self._desk.cabinet.set_hand(inside=False)
             seen.append(self._customer.status)
 
         def watch(message: DepositState) -> None:
@@ -133,7 +136,7 @@ class Kills:
             self._customer.on_state = watch
         try:
             for _ in range(0 if hit_s else ITEMS):
-                self._put_in(STATES[state])
+                self._put_in(STATES[state], holding=state in HELD)
                 self.wait(lambda known=known: hit_s or set(self._customer.results) - known, state)
                 if hit_s:
                     break
@@ -181,9 +184,10 @@ class Kills:
             and self._desk.cabinet.chamber_is_free()
         )
 
-    def _put_in(self, kind: Kind) -> None:
+    def _put_in(self, kind: Kind, holding: bool) -> None:
         self.wait(self._quiet, "a machine at rest")
         self._desk.cabinet.insert(kind)
+        self._desk.cabinet.set_hand(inside=holding)
 
     def _is_back(self, node: str, old: int, before: SystemStatus) -> bool:
         status = self._customer.status
