@@ -108,7 +108,7 @@ def use_the_cores(trainer: Any) -> None:
     trainer.model.to(memory_format=torch.channels_last)
 
 
-def train_stage(start: Path, data: Path, folder: Path, stage: Stage, seed: int) -> Path:
+def train_stage(start: Path, data: Path, folder: Path, stage: Stage, seed: int, hue: float) -> Path:
     """One stage; returns its best checkpoint."""
     size_px, epochs, freeze, rate = stage
     last, best = folder / "weights" / "last.pt", folder / "weights" / "best.pt"
@@ -140,7 +140,7 @@ def train_stage(start: Path, data: Path, folder: Path, stage: Stage, seed: int) 
         degrees=8.0,
         scale=0.25,
         flipud=0.5,
-        hsv_h=0.02,
+        hsv_h=hue,
         hsv_s=0.5,
         plots=False,
         **({"optimizer": "AdamW", "lr0": rate} if rate else {}),
@@ -180,6 +180,7 @@ def main() -> None:
     parser.add_argument(
         "--stage", type=parsed_stage, action="append", metavar="SIZE:EPOCHS:FROZEN[:RATE]", help="may be repeated"
     )
+    parser.add_argument("--hue", type=float, default=0.02, help="most that colours are turned by, of a circle [0.02]")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     out = args.out.resolve()
@@ -192,7 +193,7 @@ def main() -> None:
     stages = args.stage or STAGES
     checkpoints = [args.weights if args.weights.suffix == ".pt" else coco_start(args.weights, out)]
     for number, one in enumerate(stages):
-        checkpoints.append(train_stage(checkpoints[-1], data, out / f"stage{number}", one, args.seed))
+        checkpoints.append(train_stage(checkpoints[-1], data, out / f"stage{number}", one, args.seed, args.hue))
     shutil.copyfile(checkpoints[-1], best)
     seconds = sum(runs.seconds_of(out / f"stage{number}" / "results.csv") for number in range(len(stages)))
     runs.append(
