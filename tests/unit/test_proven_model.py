@@ -16,6 +16,7 @@ import onnx
 import psutil
 import pytest
 import toy_network
+from exploit import Exploit
 from myrvm_cloud.config_update import patchable
 from myrvm_core.errors import ModelError, SettingsError
 from myrvm_core.rules import RuleTable
@@ -192,16 +193,6 @@ def test_inputs_of_another_shape(shape: list[int | None], folder: Path) -> None:
 
     changed_network(folder, change)
     assert "allowed: 1 x 3 x height x width" in refused(folder)
-
-
-class Exploit:
-    """A pickle that writes a file when it is loaded."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> Any:
-        return (Path.write_text, (self.trace, "it ran"))
 
 
 def test_a_pickle_that_would_run_code_does_not(folder: Path, tmp_path: Path) -> None:

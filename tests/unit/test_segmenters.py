@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import untrained_segmenters as networks
+from exploit import Exploit
 from hypothesis import given
 from hypothesis import strategies as st
 from myrvm_core.errors import ImageError, ModelError
@@ -208,16 +209,6 @@ def test_a_pickle_is_loaded_from_the_trusted_folder_only(tmp_path: Path) -> None
     file.write_bytes(b"")
     with pytest.raises(ModelError, match="pickle"):
         make_segmenter(file, SegmenterOptions(trusted_folder=tmp_path / "other")).load()
-
-
-class Exploit:
-    """A pickle that writes a file when it is loaded."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> Any:
-        return (Path.write_text, (self.trace, "it ran"))
 
 
 @pytest.mark.parametrize("name", ["mobile_sam.pt", "sam2.1_t.pt", "FastSAM-s.pt"])
